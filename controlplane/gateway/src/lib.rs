@@ -1,0 +1,1 @@
+//! WebSocket and REST for browsers and Yjs editors.

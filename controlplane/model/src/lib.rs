@@ -1,0 +1,1 @@
+//! Cluster state, the placement planner and the configuration schema; pure.

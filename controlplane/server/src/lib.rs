@@ -1,0 +1,1 @@
+//! The control plane: sessions, tickets, node registry, partition map, config push.

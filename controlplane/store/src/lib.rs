@@ -1,0 +1,1 @@
+//! MetaStore: compare-and-set, leases and watches, embedded in one file or on etcd.

@@ -1,0 +1,1 @@
+//! The client library: connect, join, apply, subscribe, presence, reconnect and resume.

@@ -1,0 +1,1 @@
+//! A node: configuration to plan, start, serve, drain; and its agent thread.

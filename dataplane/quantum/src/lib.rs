@@ -1,0 +1,1 @@
+//! The Quantum transport as a sans-I/O state machine.

@@ -1,0 +1,1 @@
+//! The machine underneath: glommio executors, the packet ring, log files.

@@ -1,0 +1,1 @@
+//! One loop that wires transport, state sync and log together.

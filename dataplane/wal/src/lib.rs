@@ -1,0 +1,1 @@
+//! The log: record format, group commit, recovery, and the Storage trait.
