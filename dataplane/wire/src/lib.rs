@@ -1,1 +1,24 @@
-//! GUUIDs, limits, headers, frames, tickets and sync messages: every byte that crosses the network.
+//! Every byte that crosses the network: GUUIDs, limits, the Quantum header, tickets and sync messages.
+//!
+//! This crate turns bytes into values that cannot be wrong, and back. It knows no socket, clock, thread or
+//! random source; time and entropy are arguments.
+
+pub mod access;
+pub mod code;
+pub mod guuid;
+pub mod header;
+pub mod limits;
+pub mod partition;
+pub mod sync;
+pub mod ticket;
+mod time;
+pub mod varint;
+
+pub use access::{Access, Grant, access_to};
+pub use code::Code;
+pub use guuid::Guuid;
+pub use header::{Header, HeaderError, PacketType};
+pub use partition::partition_of;
+pub use ticket::{Ticket, TicketError, TicketKeyRing};
+pub use time::{Span, Time};
+pub use varint::Malformed;

@@ -1,0 +1,618 @@
+//! The sync messages that clients and nodes exchange over Quantum channels.
+//!
+//! A client opens a document with [`Join`] under a handle of its own choosing. The node answers with
+//! [`Joined`], which names the number under which it will speak of the document: the same for all
+//! subscribers, so that one encoding of an op serves them all. Described in `PROTOCOL.md`, section "Sync
+//! messages".
+
+use crate::code::Code;
+use crate::limits::{
+    DOCUMENT_ID_BYTES_MAX, PRESENCE_ENTRIES_MAX, PRESENCE_STATE_BYTES_MAX, STATE_VECTOR_BYTES_MAX,
+};
+use crate::varint::{Malformed, Reader, put_bytes, put_varint};
+
+/// An ordering domain in a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Channel {
+    /// Joins, ops and their acknowledgements: reliable and ordered.
+    Sync = 0,
+    /// Presence: reliable and ordered, apart from the ops.
+    Presence = 1,
+    /// Round-trip probes, echoed by the node as they are: unreliable.
+    Probe = 2,
+}
+
+impl Channel {
+    /// All channels, in order of priority.
+    pub const ALL: [Self; 3] = [Self::Sync, Self::Presence, Self::Probe];
+
+    /// From its number on the wire.
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(Self::Sync),
+            1 => Some(Self::Presence),
+            2 => Some(Self::Probe),
+            _ => None,
+        }
+    }
+
+    /// Whether what is sent on it arrives, once and in order.
+    #[must_use]
+    pub const fn is_reliable(self) -> bool {
+        !matches!(self, Self::Probe)
+    }
+}
+
+/// What a document is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum DocumentKind {
+    /// Yjs updates (v1).
+    Yjs = 1,
+    /// An ordered log of byte strings that the node does not look into.
+    Opaque = 2,
+}
+
+impl DocumentKind {
+    /// From its number on the wire and in the log.
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Option<Self> {
+        match value {
+            1 => Some(Self::Yjs),
+            2 => Some(Self::Opaque),
+            _ => None,
+        }
+    }
+}
+
+/// Where a client stood when it lost its connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ResumePoint {
+    /// The run of the node's log that `sequence` was counted in.
+    pub incarnation: u64,
+    /// The last op that the client has.
+    pub sequence: u64,
+}
+
+/// Opens a document.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Join<'a> {
+    /// The client's name for the document on this connection.
+    pub handle: u32,
+    /// What the document must be; it is created as this when new.
+    pub kind: DocumentKind,
+    /// Whether content is wanted, or presence alone.
+    pub content: bool,
+    /// The document's id.
+    pub document: &'a str,
+    /// Where an earlier connection stopped.
+    pub resume: Option<ResumePoint>,
+    /// The Yjs state vector (v1) of what the client has; empty for none.
+    pub state_vector: &'a [u8],
+}
+
+/// A document was opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Joined<'a> {
+    /// The handle of the join.
+    pub handle: u32,
+    /// The node's number for the document.
+    pub document: u32,
+    /// The run of the node's log.
+    pub incarnation: u64,
+    /// The last op contained in what is sent now.
+    pub sequence: u64,
+    /// The highest op counter of this client's writer that the document holds.
+    pub writer_counter: u64,
+    /// Bytes of state that follow in [`Server::State`] messages; zero when ops follow instead.
+    pub state_bytes: u64,
+    /// The node's Yjs state vector (v1), by which the client finds what the node lacks; empty for opaque.
+    pub state_vector: &'a [u8],
+}
+
+/// One client's presence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PresenceEntry<'a> {
+    /// The Yjs client id, or any number that the client keeps for itself.
+    pub client: u64,
+    /// Grows with each change.
+    pub clock: u32,
+    /// The state, opaque to the node; empty: gone.
+    pub state: &'a [u8],
+}
+
+/// From a client to its node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Client<'a> {
+    /// Opens a document.
+    Join(Join<'a>),
+    /// Closes it.
+    Leave {
+        /// The handle of the join.
+        handle: u32,
+    },
+    /// One op.
+    Op {
+        /// The handle of the join.
+        handle: u32,
+        /// Greater than that of any earlier op of this writer.
+        counter: u64,
+        /// The update or opaque bytes.
+        payload: &'a [u8],
+    },
+    /// Presence of the clients behind this connection.
+    Presence {
+        /// The handle of the join.
+        handle: u32,
+        /// What changed.
+        entries: Vec<PresenceEntry<'a>>,
+    },
+}
+
+/// From a node to its client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Server<'a> {
+    /// A document was opened, or is being brought up to date after its subscriber fell behind.
+    Joined(Joined<'a>),
+    /// A piece of the state that [`Joined`] announced.
+    State {
+        /// The node's number for the document.
+        document: u32,
+        /// The next piece, at most [`crate::limits::STATE_CHUNK_BYTES`].
+        bytes: &'a [u8],
+    },
+    /// Somebody's op.
+    Op {
+        /// The node's number for the document.
+        document: u32,
+        /// Its place in the document: one more than the last, less the client's own in between.
+        sequence: u64,
+        /// What the writer sent.
+        payload: &'a [u8],
+    },
+    /// This client's ops up to `counter` are durable.
+    Ack {
+        /// The handle of the join.
+        handle: u32,
+        /// The highest counter covered.
+        counter: u64,
+        /// The document's sequence of that op.
+        sequence: u64,
+    },
+    /// One of this client's ops was refused.
+    Reject {
+        /// The handle of the join.
+        handle: u32,
+        /// The op's counter.
+        counter: u64,
+        /// Why.
+        code: Code,
+        /// When to try again; zero: not at all.
+        retry_after_ms: u32,
+        /// What was wrong and with what.
+        text: &'a str,
+    },
+    /// Presence of others.
+    Presence {
+        /// The node's number for the document.
+        document: u32,
+        /// What changed.
+        entries: Vec<PresenceEntry<'a>>,
+    },
+    /// The document lives elsewhere: join there.
+    Moved {
+        /// The handle of the join.
+        handle: u32,
+        /// The partition's epoch.
+        epoch: u64,
+        /// The shard that owns it.
+        shard: u32,
+        /// HOST:PORT of its node; empty: this node.
+        address: &'a str,
+    },
+    /// A join was refused, or an open document was closed.
+    Error {
+        /// The handle of the join.
+        handle: u32,
+        /// Why.
+        code: Code,
+        /// What was wrong and with what.
+        text: &'a str,
+    },
+}
+
+mod tag {
+    pub(super) const JOIN: u8 = 1;
+    pub(super) const LEAVE: u8 = 2;
+    pub(super) const OP: u8 = 3;
+    pub(super) const PRESENCE: u8 = 4;
+    pub(super) const JOINED: u8 = 16;
+    pub(super) const STATE: u8 = 17;
+    pub(super) const ACK: u8 = 18;
+    pub(super) const REJECT: u8 = 19;
+    pub(super) const MOVED: u8 = 20;
+    pub(super) const ERROR: u8 = 21;
+}
+
+const JOIN_CONTENT: u8 = 1;
+const JOIN_RESUME: u8 = 2;
+
+impl<'a> Client<'a> {
+    /// Appends the message.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Join(join) => join.encode(out),
+            Self::Leave { handle } => {
+                out.push(tag::LEAVE);
+                put_varint(out, u64::from(*handle));
+            }
+            Self::Op { handle, counter, payload } => {
+                out.push(tag::OP);
+                put_varint(out, u64::from(*handle));
+                put_varint(out, *counter);
+                out.extend_from_slice(payload);
+            }
+            Self::Presence { handle, entries } => put_presence(out, *handle, entries),
+        }
+    }
+
+    /// The message as bytes of its own.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+
+    /// Reads a whole message.
+    pub fn decode(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(message);
+        let kind = reader.malformed("message type");
+        let decoded = match reader.u8("message type")? {
+            tag::JOIN => Self::Join(Join::decode(&mut reader)?),
+            tag::LEAVE => Self::Leave { handle: reader.varint32("handle")? },
+            tag::OP => Self::Op {
+                handle: reader.varint32("handle")?,
+                counter: reader.varint("op counter")?,
+                payload: reader.rest(),
+            },
+            tag::PRESENCE => {
+                Self::Presence { handle: reader.varint32("handle")?, entries: presence_entries(&mut reader)? }
+            }
+            _ => return Err(kind),
+        };
+        whole(&reader, decoded)
+    }
+}
+
+impl<'a> Join<'a> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(tag::JOIN);
+        put_varint(out, u64::from(self.handle));
+        out.push(self.kind as u8);
+        let content = if self.content { JOIN_CONTENT } else { 0 };
+        out.push(content | if self.resume.is_some() { JOIN_RESUME } else { 0 });
+        put_bytes(out, self.document.as_bytes());
+        if let Some(resume) = self.resume {
+            put_varint(out, resume.incarnation);
+            put_varint(out, resume.sequence);
+        }
+        put_bytes(out, self.state_vector);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let handle = reader.varint32("handle")?;
+        let bad = reader.malformed("document kind");
+        let kind = DocumentKind::from_u8(reader.u8("document kind")?).ok_or(bad)?;
+        let bad = reader.malformed("join flags");
+        let flags = reader.u8("join flags")?;
+        if flags & !(JOIN_CONTENT | JOIN_RESUME) != 0 {
+            return Err(bad);
+        }
+        let document = bounded_string(reader, "document id", DOCUMENT_ID_BYTES_MAX)?;
+        let resume = if flags & JOIN_RESUME != 0 {
+            let incarnation = reader.varint("resume incarnation")?;
+            Some(ResumePoint { incarnation, sequence: reader.varint("resume sequence")? })
+        } else {
+            None
+        };
+        let bad = reader.malformed("state vector");
+        let state_vector = reader.bytes("state vector")?;
+        if state_vector.len() > STATE_VECTOR_BYTES_MAX {
+            return Err(bad);
+        }
+        Ok(Self { handle, kind, content: flags & JOIN_CONTENT != 0, document, resume, state_vector })
+    }
+}
+
+impl<'a> Server<'a> {
+    /// Appends the message.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Joined(joined) => joined.encode(out),
+            Self::State { document, bytes } => {
+                out.push(tag::STATE);
+                put_varint(out, u64::from(*document));
+                out.extend_from_slice(bytes);
+            }
+            Self::Op { document, sequence, payload } => {
+                out.push(tag::OP);
+                put_varint(out, u64::from(*document));
+                put_varint(out, *sequence);
+                out.extend_from_slice(payload);
+            }
+            Self::Ack { handle, counter, sequence } => {
+                out.push(tag::ACK);
+                put_varint(out, u64::from(*handle));
+                put_varint(out, *counter);
+                put_varint(out, *sequence);
+            }
+            Self::Reject { handle, counter, code, retry_after_ms, text } => {
+                out.push(tag::REJECT);
+                put_varint(out, u64::from(*handle));
+                put_varint(out, *counter);
+                put_varint(out, u64::from(*code as u16));
+                put_varint(out, u64::from(*retry_after_ms));
+                out.extend_from_slice(text.as_bytes());
+            }
+            Self::Presence { document, entries } => put_presence(out, *document, entries),
+            Self::Moved { handle, epoch, shard, address } => {
+                out.push(tag::MOVED);
+                put_varint(out, u64::from(*handle));
+                put_varint(out, *epoch);
+                put_varint(out, u64::from(*shard));
+                out.extend_from_slice(address.as_bytes());
+            }
+            Self::Error { handle, code, text } => {
+                out.push(tag::ERROR);
+                put_varint(out, u64::from(*handle));
+                put_varint(out, u64::from(*code as u16));
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+
+    /// The message as bytes of its own.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+
+    /// Reads a whole message.
+    pub fn decode(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(message);
+        let kind = reader.malformed("message type");
+        let decoded = match reader.u8("message type")? {
+            tag::JOINED => Self::Joined(Joined::decode(&mut reader)?),
+            tag::STATE => Self::State { document: reader.varint32("document")?, bytes: reader.rest() },
+            tag::OP => Self::Op {
+                document: reader.varint32("document")?,
+                sequence: reader.varint("sequence")?,
+                payload: reader.rest(),
+            },
+            tag::ACK => Self::Ack {
+                handle: reader.varint32("handle")?,
+                counter: reader.varint("op counter")?,
+                sequence: reader.varint("sequence")?,
+            },
+            tag::REJECT => Self::Reject {
+                handle: reader.varint32("handle")?,
+                counter: reader.varint("op counter")?,
+                code: code(&mut reader)?,
+                retry_after_ms: reader.varint32("retry-after")?,
+                text: text(&mut reader)?,
+            },
+            tag::PRESENCE => Self::Presence {
+                document: reader.varint32("document")?,
+                entries: presence_entries(&mut reader)?,
+            },
+            tag::MOVED => Self::Moved {
+                handle: reader.varint32("handle")?,
+                epoch: reader.varint("epoch")?,
+                shard: reader.varint32("shard")?,
+                address: text(&mut reader)?,
+            },
+            tag::ERROR => Self::Error {
+                handle: reader.varint32("handle")?,
+                code: code(&mut reader)?,
+                text: text(&mut reader)?,
+            },
+            _ => return Err(kind),
+        };
+        whole(&reader, decoded)
+    }
+}
+
+impl<'a> Joined<'a> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(tag::JOINED);
+        put_varint(out, u64::from(self.handle));
+        put_varint(out, u64::from(self.document));
+        put_varint(out, self.incarnation);
+        put_varint(out, self.sequence);
+        put_varint(out, self.writer_counter);
+        put_varint(out, self.state_bytes);
+        put_bytes(out, self.state_vector);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            handle: reader.varint32("handle")?,
+            document: reader.varint32("document")?,
+            incarnation: reader.varint("incarnation")?,
+            sequence: reader.varint("sequence")?,
+            writer_counter: reader.varint("writer counter")?,
+            state_bytes: reader.varint("state bytes")?,
+            state_vector: reader.bytes("state vector")?,
+        })
+    }
+}
+
+fn put_presence(out: &mut Vec<u8>, place: u32, entries: &[PresenceEntry<'_>]) {
+    out.push(tag::PRESENCE);
+    put_varint(out, u64::from(place));
+    put_varint(out, entries.len() as u64);
+    for entry in entries {
+        put_varint(out, entry.client);
+        put_varint(out, u64::from(entry.clock));
+        put_bytes(out, entry.state);
+    }
+}
+
+fn presence_entries<'a>(reader: &mut Reader<'a>) -> Result<Vec<PresenceEntry<'a>>, Malformed> {
+    let bad = reader.malformed("presence entries");
+    let count = reader.varint("presence entries")?;
+    // An entry takes three bytes at least: a count beyond that is refused before memory is taken for it.
+    if count > PRESENCE_ENTRIES_MAX as u64 || count > reader.remaining() as u64 / 3 {
+        return Err(bad);
+    }
+    (0..count)
+        .map(|_| {
+            let client = reader.varint("presence client")?;
+            let clock = reader.varint32("presence clock")?;
+            let bad = reader.malformed("presence state");
+            let state = reader.bytes("presence state")?;
+            if state.len() > PRESENCE_STATE_BYTES_MAX {
+                return Err(bad);
+            }
+            Ok(PresenceEntry { client, clock, state })
+        })
+        .collect()
+}
+
+fn bounded_string<'a>(
+    reader: &mut Reader<'a>,
+    what: &'static str,
+    bytes_max: usize,
+) -> Result<&'a str, Malformed> {
+    let bad = reader.malformed(what);
+    let string = reader.string(what)?;
+    if string.len() > bytes_max { Err(bad) } else { Ok(string) }
+}
+
+fn text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Malformed> {
+    let bad = reader.malformed("text");
+    std::str::from_utf8(reader.rest()).map_err(|_| bad)
+}
+
+fn code(reader: &mut Reader<'_>) -> Result<Code, Malformed> {
+    let bad = reader.malformed("code");
+    let value = u16::try_from(reader.varint("code")?).map_err(|_| bad)?;
+    Code::from_u16(value).ok_or(bad)
+}
+
+fn whole<T>(reader: &Reader<'_>, message: T) -> Result<T, Malformed> {
+    if reader.is_empty() { Ok(message) } else { Err(reader.malformed("end of message")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries() -> Vec<PresenceEntry<'static>> {
+        vec![
+            PresenceEntry { client: u64::MAX, clock: 7, state: b"{}" },
+            PresenceEntry { client: 1, clock: 0, state: b"" },
+        ]
+    }
+
+    fn client_messages() -> Vec<Client<'static>> {
+        let join = Join {
+            handle: 3,
+            kind: DocumentKind::Yjs,
+            content: true,
+            document: "notes/ü",
+            resume: Some(ResumePoint { incarnation: 2, sequence: 1 << 40 }),
+            state_vector: &[1, 2],
+        };
+        let fresh = Join { resume: None, state_vector: &[], content: false, ..join.clone() };
+        vec![
+            Client::Join(join),
+            Client::Join(fresh),
+            Client::Leave { handle: 9 },
+            Client::Op { handle: 3, counter: 300, payload: b"update" },
+            Client::Presence { handle: 3, entries: entries() },
+        ]
+    }
+
+    fn server_messages() -> Vec<Server<'static>> {
+        vec![
+            Server::Joined(Joined {
+                handle: 3,
+                document: 8,
+                incarnation: 2,
+                sequence: 5,
+                writer_counter: 4,
+                state_bytes: 1 << 33,
+                state_vector: &[0],
+            }),
+            Server::State { document: 8, bytes: b"state" },
+            Server::Op { document: 8, sequence: 6, payload: b"" },
+            Server::Ack { handle: 3, counter: 300, sequence: 6 },
+            Server::Reject { handle: 3, counter: 1, code: Code::OpTooLarge, retry_after_ms: 0, text: "why" },
+            Server::Presence { document: 8, entries: entries() },
+            Server::Moved { handle: 3, epoch: 2, shard: 1, address: "10.0.0.1:4433" },
+            Server::Error { handle: 3, code: Code::Forbidden, text: "" },
+        ]
+    }
+
+    #[test]
+    fn a_message_changes_on_its_way() {
+        for message in client_messages() {
+            assert_eq!(Client::decode(&message.to_vec()).as_ref(), Ok(&message));
+        }
+        for message in server_messages() {
+            assert_eq!(Server::decode(&message.to_vec()).as_ref(), Ok(&message));
+        }
+    }
+
+    #[test]
+    fn a_message_with_bytes_behind_it_is_taken() {
+        let mut message = Client::Leave { handle: 9 }.to_vec();
+        message.push(0);
+        assert_eq!(Client::decode(&message), Err(Malformed { what: "end of message", offset: 2 }));
+    }
+
+    #[test]
+    fn a_cut_or_changed_message_panics() {
+        let mut all: Vec<_> = client_messages().iter().map(Client::to_vec).collect();
+        all.extend(server_messages().iter().map(Server::to_vec));
+        for message in all {
+            for at in 0..message.len() {
+                for value in 0..=255 {
+                    let mut changed = message.clone();
+                    changed[at] = value;
+                    let _ = (Client::decode(&changed), Server::decode(&changed));
+                }
+                let _ = (Client::decode(&message[..at]), Server::decode(&message[..at]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_presence_count_takes_memory_before_it_is_true() {
+        let message = [tag::PRESENCE, 0, 0x8f, 0x4e];
+        assert!(Client::decode(&message).is_err());
+    }
+
+    #[test]
+    fn an_overlong_document_id_or_state_is_taken() {
+        let long = "x".repeat(DOCUMENT_ID_BYTES_MAX + 1);
+        let join = Join {
+            handle: 0,
+            kind: DocumentKind::Opaque,
+            content: true,
+            document: &long,
+            resume: None,
+            state_vector: &[],
+        };
+        assert_eq!(Client::decode(&Client::Join(join).to_vec()).unwrap_err().what, "document id");
+        let state = vec![0; PRESENCE_STATE_BYTES_MAX + 1];
+        let entries = vec![PresenceEntry { client: 1, clock: 1, state: &state }];
+        assert!(Client::decode(&Client::Presence { handle: 0, entries }.to_vec()).is_err());
+    }
+}
