@@ -1,0 +1,88 @@
+//! What can be set for a client.
+
+use std::time::Duration;
+
+use wire::limits::{DATAGRAM_BYTES_MAX, INITIAL_DATAGRAM_BYTES, MESSAGE_BYTES_MAX, OP_BYTES_MAX};
+
+use crate::error::ClientError;
+use crate::shared::OP_OVERHEAD_BYTES;
+
+/// The default budget of unacknowledged ops.
+const UNACKED_BYTES_MAX: usize = 16 << 20;
+/// The default room for events that the application has not read, per document.
+const EVENT_BYTES_MAX: usize = 8 << 20;
+/// The largest state of a document that is assembled by default.
+const STATE_BYTES_MAX: usize = 512 << 20;
+
+const _: () = assert!(UNACKED_BYTES_MAX > OP_BYTES_MAX + OP_OVERHEAD_BYTES);
+const _: () = assert!(EVENT_BYTES_MAX > MESSAGE_BYTES_MAX);
+const _: () = assert!(STATE_BYTES_MAX > MESSAGE_BYTES_MAX);
+
+/// The settings of a client; the default is right for production.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Bytes of ops that may wait for acknowledgement, over all documents; [`crate::DocumentWriter::apply`]
+    /// waits beyond that. At least one op of the largest size.
+    pub unacked_bytes_max: usize,
+    /// Bytes of events that may wait for the application, per document; the node is held back beyond that.
+    pub event_bytes_max: usize,
+    /// The largest state that a document may have; larger ones are closed.
+    pub state_bytes_max: usize,
+    /// After so long without a sign of the node, a connection asks for one.
+    pub heartbeat: Duration,
+    /// After so long without an answer, a connection is given up and made anew.
+    pub unresponsive_after: Duration,
+    /// The first pause between attempts to connect; it doubles, with jitter, up to `backoff_max`.
+    pub backoff_min: Duration,
+    /// The longest pause between attempts to connect.
+    pub backoff_max: Duration,
+    /// How long unacknowledged ops are given when the client is dropped without [`crate::Client::close`].
+    pub drop_timeout: Duration,
+    /// Nothing heard from a node for so long ends a connection, whatever else.
+    pub idle_timeout: Duration,
+    /// The largest datagram sent.
+    pub datagram_bytes_max: usize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            unacked_bytes_max: UNACKED_BYTES_MAX,
+            event_bytes_max: EVENT_BYTES_MAX,
+            state_bytes_max: STATE_BYTES_MAX,
+            heartbeat: Duration::from_secs(2),
+            unresponsive_after: Duration::from_secs(1),
+            backoff_min: Duration::from_millis(10),
+            backoff_max: Duration::from_secs(1),
+            drop_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(30),
+            datagram_bytes_max: INITIAL_DATAGRAM_BYTES,
+        }
+    }
+}
+
+impl ClientConfig {
+    /// Refuses values that cannot work.
+    pub fn validate(&self) -> Result<(), ClientError> {
+        let refuse = |wrong: bool, why| if wrong { Err(ClientError::Config(why)) } else { Ok(()) };
+        refuse(
+            self.unacked_bytes_max < OP_BYTES_MAX + OP_OVERHEAD_BYTES
+                || self.unacked_bytes_max > u32::MAX as usize,
+            "unacked_bytes_max must hold the largest op, and be under 4 GiB",
+        )?;
+        refuse(self.event_bytes_max == 0, "event_bytes_max must not be zero")?;
+        refuse(self.state_bytes_max == 0, "state_bytes_max must not be zero")?;
+        refuse(
+            self.heartbeat.is_zero() || self.unresponsive_after.is_zero(),
+            "heartbeat and unresponsive_after must not be zero",
+        )?;
+        refuse(
+            self.backoff_min.is_zero() || self.backoff_min > self.backoff_max,
+            "backoff_min must be above zero and at most backoff_max",
+        )?;
+        refuse(
+            !(INITIAL_DATAGRAM_BYTES..=DATAGRAM_BYTES_MAX).contains(&self.datagram_bytes_max),
+            "datagram_bytes_max must be from 1200 to 1452",
+        )
+    }
+}

@@ -1,0 +1,1 @@
+//! One document's conversation with its node, as a state machine.
