@@ -1,1 +1,342 @@
-//! One document's conversation with its node, as a state machine.
+//! One document's conversation with its node, as a state machine: no clock, no socket.
+
+use bytes::{Bytes, BytesMut};
+use wire::sync::{Client, DocumentKind, Join, Joined, ResumePoint, Server};
+use wire::{Code, Span, Time};
+
+use crate::document::{DocumentEvent, PresenceState};
+use crate::event_queue::EventQueue;
+use crate::stats::ClientStats;
+use crate::unacked::{UnackedOp, UnackedQueue};
+
+/// The most of an announced state for which room is made before its bytes arrive.
+const STATE_RESERVE_BYTES_MAX: usize = 1 << 20;
+
+/// What is joined, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct JoinSpec {
+    pub(crate) handle: u32,
+    pub(crate) id: String,
+    pub(crate) kind: DocumentKind,
+    pub(crate) content: bool,
+    pub(crate) state_vector: Bytes,
+    pub(crate) state_bytes_max: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// No join is under way.
+    Offline,
+    /// The join was sent.
+    Joining,
+    /// Ops may be sent.
+    Joined,
+}
+
+#[derive(Debug)]
+struct Assembly {
+    sequence: u64,
+    bytes_expected: usize,
+    bytes: BytesMut,
+}
+
+/// What the driver must do after a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Effect {
+    /// The document is open under this number.
+    Joined { document: u32 },
+    /// Some ops may be sent from this moment on.
+    PausedUntil(Time),
+    /// Join at another shard; no address: of the same node.
+    Moved { shard: u32, address: Option<String> },
+    /// Join again after a pause.
+    Rejoin,
+    /// The document is closed for good.
+    Closed { code: Code, text: String },
+}
+
+/// What came of a message.
+#[derive(PartialEq, Eq, Default, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) effect: Option<Effect>,
+    /// Bytes of the budget to give back.
+    pub(crate) released: usize,
+}
+
+impl From<Effect> for Outcome {
+    fn from(effect: Effect) -> Self {
+        Self { effect: Some(effect), released: 0 }
+    }
+}
+
+/// Follows one document over all its connections.
+#[derive(Debug)]
+pub(crate) struct DocumentSession {
+    spec: JoinSpec,
+    phase: Phase,
+    /// A loss of connection was told to the application.
+    lost: bool,
+    resume_asked: bool,
+    incarnation: Option<u64>,
+    /// The last op of others that the application has, or the last that a state contained.
+    seen: u64,
+    assembly: Option<Assembly>,
+    durable_counter: u64,
+    unacked: UnackedQueue,
+    paused_until: Time,
+}
+
+impl DocumentSession {
+    pub(crate) fn new(spec: JoinSpec) -> Self {
+        Self {
+            spec,
+            phase: Phase::Offline,
+            lost: false,
+            resume_asked: false,
+            incarnation: None,
+            seen: 0,
+            assembly: None,
+            durable_counter: 0,
+            unacked: UnackedQueue::default(),
+            paused_until: Time::ZERO,
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.spec.id
+    }
+
+    pub(crate) fn is_offline(&self) -> bool {
+        self.phase == Phase::Offline
+    }
+
+    pub(crate) fn is_joined(&self) -> bool {
+        self.phase == Phase::Joined
+    }
+
+    /// Whether all ops are acknowledged.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.unacked.is_empty()
+    }
+
+    pub(crate) fn push_op(&mut self, op: UnackedOp) {
+        self.unacked.push(op);
+    }
+
+    /// The message that joins on a new connection.
+    pub(crate) fn poll_join(&mut self) -> Vec<u8> {
+        self.phase = Phase::Joining;
+        let seen = self.seen;
+        let resume = self.incarnation.map(|incarnation| ResumePoint { incarnation, sequence: seen });
+        self.resume_asked = resume.is_some();
+        Client::Join(Join {
+            handle: self.spec.handle,
+            kind: self.spec.kind,
+            content: self.spec.content,
+            document: &self.spec.id,
+            resume,
+            state_vector: &self.spec.state_vector,
+        })
+        .to_vec()
+    }
+
+    /// The next op to send, if one may be sent now.
+    pub(crate) fn next_op(&self, now: Time) -> Option<&Bytes> {
+        if self.phase != Phase::Joined || now < self.paused_until {
+            return None;
+        }
+        self.unacked.next_unsent().map(|op| &op.message)
+    }
+
+    /// The transport has taken the op that [`Self::next_op`] gave.
+    pub(crate) fn mark_sent(&mut self) {
+        self.unacked.mark_sent();
+    }
+
+    /// The connection is gone, or the document is sought elsewhere.
+    pub(crate) fn handle_disconnect(&mut self, events: &mut EventQueue) {
+        events.forget_held();
+        self.unacked.rewind();
+        self.paused_until = Time::ZERO;
+        if self.assembly.take().is_some() {
+            // What was sent behind the state is no use without it.
+            self.incarnation = None;
+            self.seen = 0;
+        }
+        if self.phase == Phase::Joined {
+            self.lost = true;
+            events.push(DocumentEvent::Disconnected);
+        }
+        self.phase = Phase::Offline;
+    }
+
+    /// Ends the document: no op of it will be sent.
+    pub(crate) fn handle_close(&mut self, code: Code, text: &str, events: &mut EventQueue) -> usize {
+        self.phase = Phase::Offline;
+        events.push(DocumentEvent::Closed { code, text: text.to_owned() });
+        events.end();
+        self.unacked.clear().cost
+    }
+
+    /// Takes a message of the document's present connection.
+    pub(crate) fn handle_message(
+        &mut self,
+        now: Time,
+        message: &Server<'_>,
+        events: &mut EventQueue,
+        stats: &mut ClientStats,
+    ) -> Outcome {
+        if self.phase == Phase::Offline {
+            return Outcome::default();
+        }
+        match message {
+            Server::Joined(joined) => self.handle_joined(joined, events),
+            Server::State { bytes, .. } => self.handle_state(bytes, events),
+            Server::Op { sequence, payload, .. } => {
+                if *sequence <= self.seen {
+                    stats.ops_duplicate += 1;
+                } else {
+                    self.seen = *sequence;
+                    let payload = Bytes::copy_from_slice(payload);
+                    events.push(DocumentEvent::Op { sequence: *sequence, payload });
+                }
+                Outcome::default()
+            }
+            Server::Ack { counter, sequence, .. } => self.handle_ack(*counter, *sequence, events, stats),
+            Server::Reject { counter, code, retry_after_ms, text, .. } if *retry_after_ms == 0 => {
+                self.handle_reject(*counter, *code, text, events, stats)
+            }
+            Server::Reject { counter, retry_after_ms, .. } => {
+                if !self.unacked.rewind_to(*counter) {
+                    return Outcome::default();
+                }
+                stats.ops_retried += 1;
+                self.paused_until = now + Span::from_ms(u64::from(*retry_after_ms));
+                Effect::PausedUntil(self.paused_until).into()
+            }
+            Server::Presence { entries, .. } => {
+                let state = |entry: &wire::sync::PresenceEntry<'_>| PresenceState {
+                    client: entry.client,
+                    clock: entry.clock,
+                    state: Bytes::copy_from_slice(entry.state),
+                };
+                if !entries.is_empty() {
+                    events.push(DocumentEvent::Presence(entries.iter().map(state).collect()));
+                }
+                Outcome::default()
+            }
+            Server::Moved { shard, address, .. } => {
+                stats.moves += 1;
+                let address = (!address.is_empty()).then(|| (*address).to_owned());
+                Effect::Moved { shard: *shard, address }.into()
+            }
+            Server::Error { code, text, .. } => match code {
+                Code::Draining | Code::Overloaded | Code::LogBusy => Effect::Rejoin.into(),
+                _ => Effect::Closed { code: *code, text: (*text).to_owned() }.into(),
+            },
+        }
+    }
+
+    fn handle_joined(&mut self, joined: &Joined<'_>, events: &mut EventQueue) -> Outcome {
+        let Some(bytes_expected) = self.state_room(joined.state_bytes) else {
+            let text = format!(
+                "state of {} bytes, over the client's limit of {}: raise state_bytes_max",
+                joined.state_bytes, self.spec.state_bytes_max
+            );
+            return Effect::Closed { code: Code::LimitReached, text }.into();
+        };
+        let same_log = self.incarnation == Some(joined.incarnation);
+        let resumed = self.resume_asked && same_log && joined.state_bytes == 0;
+        let entered = self.phase == Phase::Joining;
+        self.enter_log(joined, same_log);
+        self.phase = Phase::Joined;
+        if entered && std::mem::take(&mut self.lost) {
+            events.push(DocumentEvent::Reconnected);
+        }
+        events.push(DocumentEvent::Joined {
+            server_state_vector: Bytes::copy_from_slice(joined.state_vector),
+            sequence: joined.sequence,
+            state_bytes: joined.state_bytes,
+            resumed,
+        });
+        self.assembly = (bytes_expected > 0).then(|| Assembly {
+            sequence: joined.sequence,
+            bytes_expected,
+            bytes: BytesMut::with_capacity(bytes_expected.min(STATE_RESERVE_BYTES_MAX)),
+        });
+        Effect::Joined { document: joined.document }.into()
+    }
+
+    /// The announced size, unless it is over the limit.
+    fn state_room(&self, state_bytes: u64) -> Option<usize> {
+        usize::try_from(state_bytes).ok().filter(|&bytes| bytes <= self.spec.state_bytes_max)
+    }
+
+    /// Sequences are counted per run of the node's log. Ops of a Yjs document are relayed before they are
+    /// durable, so after a crash the numbers can stand for other ops; those of an opaque one cannot, unless
+    /// the log is another one.
+    fn enter_log(&mut self, joined: &Joined<'_>, same_log: bool) {
+        let other_ops = self.spec.kind == DocumentKind::Yjs || joined.sequence < self.seen;
+        if !same_log && other_ops {
+            self.seen = 0;
+        }
+        self.incarnation = Some(joined.incarnation);
+    }
+
+    fn handle_state(&mut self, bytes: &[u8], events: &mut EventQueue) -> Outcome {
+        let Some(assembly) = &mut self.assembly else {
+            return unexpected("a piece of state that was not announced");
+        };
+        assembly.bytes.extend_from_slice(bytes);
+        let missing = assembly.bytes_expected.checked_sub(assembly.bytes.len());
+        match missing {
+            None => unexpected("more state than was announced"),
+            Some(0) => {
+                self.seen = self.seen.max(assembly.sequence);
+                let state = std::mem::take(&mut assembly.bytes).freeze();
+                self.assembly = None;
+                events.push(DocumentEvent::State(state));
+                Outcome::default()
+            }
+            Some(_) => Outcome::default(),
+        }
+    }
+
+    fn handle_ack(
+        &mut self,
+        counter: u64,
+        sequence: u64,
+        events: &mut EventQueue,
+        stats: &mut ClientStats,
+    ) -> Outcome {
+        let released = self.unacked.acknowledge(counter);
+        stats.ops_durable += released.ops;
+        if counter > self.durable_counter {
+            self.durable_counter = counter;
+            events.push(DocumentEvent::Durable { up_to_counter: counter, sequence });
+        }
+        Outcome { effect: None, released: released.cost }
+    }
+
+    fn handle_reject(
+        &mut self,
+        counter: u64,
+        code: Code,
+        text: &str,
+        events: &mut EventQueue,
+        stats: &mut ClientStats,
+    ) -> Outcome {
+        let Some(released) = self.unacked.remove(counter) else { return Outcome::default() };
+        stats.ops_rejected += 1;
+        events.push(DocumentEvent::Rejected { counter, code, text: text.to_owned() });
+        Outcome { effect: None, released: released.cost }
+    }
+}
+
+fn unexpected(what: &str) -> Outcome {
+    Effect::Closed { code: Code::Protocol, text: format!("the node sent {what}") }.into()
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,215 @@
+//! Tests of the document session.
+
+use super::*;
+
+struct Model {
+    session: DocumentSession,
+    events: EventQueue,
+    stats: ClientStats,
+}
+
+impl Model {
+    fn new(kind: DocumentKind) -> Self {
+        let spec = JoinSpec {
+            handle: 3,
+            id: "notes".to_owned(),
+            kind,
+            content: true,
+            state_vector: Bytes::new(),
+            state_bytes_max: 1_000,
+        };
+        Self {
+            session: DocumentSession::new(spec),
+            events: EventQueue::new(1 << 20),
+            stats: ClientStats::default(),
+        }
+    }
+
+    fn op(&mut self, counter: u64) {
+        self.session.push_op(UnackedOp { counter, message: Bytes::from(counter.to_string()), cost: 1 });
+    }
+
+    fn join(&mut self) -> Option<ResumePoint> {
+        match Client::decode(&self.session.poll_join()).unwrap() {
+            Client::Join(join) => join.resume,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn handle(&mut self, message: &Server<'_>) -> Outcome {
+        self.session.handle_message(Time::ZERO, message, &mut self.events, &mut self.stats)
+    }
+
+    fn joined(&mut self, incarnation: u64, sequence: u64, state_bytes: u64) -> Outcome {
+        self.handle(&Server::Joined(Joined {
+            handle: 3,
+            document: 8,
+            incarnation,
+            sequence,
+            writer_counter: 0,
+            state_bytes,
+            state_vector: &[],
+        }))
+    }
+
+    fn others_op(&mut self, sequence: u64) {
+        self.handle(&Server::Op { document: 8, sequence, payload: b"x" });
+    }
+
+    fn sent(&mut self, now: Time) -> Vec<String> {
+        let mut sent = Vec::new();
+        while let Some(message) = self.session.next_op(now) {
+            sent.push(String::from_utf8(message.to_vec()).unwrap());
+            self.session.mark_sent();
+        }
+        sent
+    }
+
+    fn seen(&mut self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.events.drain_into(&mut out);
+        out.iter()
+            .map(|event| match event {
+                DocumentEvent::Joined { sequence, state_bytes, resumed, .. } => {
+                    format!("joined {sequence} {state_bytes} {resumed}")
+                }
+                DocumentEvent::State(bytes) => format!("state {}", bytes.len()),
+                DocumentEvent::Op { sequence, .. } => format!("op {sequence}"),
+                DocumentEvent::Durable { up_to_counter, .. } => format!("durable {up_to_counter}"),
+                DocumentEvent::Rejected { counter, .. } => format!("rejected {counter}"),
+                DocumentEvent::Presence(entries) => format!("presence {}", entries.len()),
+                DocumentEvent::Disconnected => "disconnected".to_owned(),
+                DocumentEvent::Reconnected => "reconnected".to_owned(),
+                DocumentEvent::Closed { code, .. } => format!("closed {code}"),
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn an_op_is_sent_before_the_join_is_answered_or_lost_with_the_connection() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.op(1);
+    assert_eq!(model.sent(Time::ZERO), [""; 0]);
+    assert_eq!(model.join(), None);
+    assert_eq!(model.sent(Time::ZERO), [""; 0]);
+    assert_eq!(model.joined(1, 0, 0).effect, Some(Effect::Joined { document: 8 }));
+    assert_eq!(model.sent(Time::ZERO), ["1"]);
+    model.session.handle_disconnect(&mut model.events);
+    model.op(2);
+    model.join();
+    model.joined(1, 0, 0);
+    assert_eq!(model.sent(Time::ZERO), ["1", "2"]);
+    let outcome = model.handle(&Server::Ack { handle: 3, counter: 2, sequence: 2 });
+    assert_eq!(outcome.released, 2);
+    assert!(model.session.is_flushed());
+    let told = ["joined 0 0 false", "disconnected", "reconnected", "joined 0 0 true", "durable 2"];
+    assert_eq!(model.seen(), told);
+}
+
+#[test]
+fn a_resumed_document_repeats_or_skips_ops() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.join();
+    model.joined(1, 0, 0);
+    model.others_op(1);
+    model.others_op(4);
+    model.session.handle_disconnect(&mut model.events);
+    assert_eq!(model.join(), Some(ResumePoint { incarnation: 1, sequence: 4 }));
+    model.joined(1, 6, 0);
+    for sequence in [4, 5, 6] {
+        model.others_op(sequence);
+    }
+    let told = ["joined 0 0 false", "op 1", "op 4", "disconnected", "reconnected", "joined 6 0 true"];
+    assert_eq!(model.seen(), [&told[..], &["op 5", "op 6"]].concat());
+    assert_eq!(model.stats.ops_duplicate, 1);
+}
+
+#[test]
+fn ops_after_a_crash_of_the_node_are_taken_for_old_ones() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.join();
+    model.joined(1, 0, 0);
+    model.others_op(9);
+    model.session.handle_disconnect(&mut model.events);
+    model.join();
+    model.joined(2, 7, 5);
+    model.handle(&Server::State { document: 8, bytes: b"abc" });
+    model.handle(&Server::State { document: 8, bytes: b"de" });
+    model.others_op(8);
+    assert_eq!(model.seen()[3..], ["reconnected", "joined 7 5 false", "state 5", "op 8"]);
+}
+
+#[test]
+fn an_opaque_log_is_replayed_to_who_has_it() {
+    let mut model = Model::new(DocumentKind::Opaque);
+    model.join();
+    model.joined(1, 2, 0);
+    model.others_op(1);
+    model.others_op(2);
+    model.session.handle_disconnect(&mut model.events);
+    model.join();
+    model.joined(2, 3, 0);
+    for sequence in 1..=3 {
+        model.others_op(sequence);
+    }
+    assert_eq!(model.seen()[3..], ["disconnected", "reconnected", "joined 3 0 false", "op 3"]);
+}
+
+#[test]
+fn a_state_cut_off_by_a_lost_connection_counts_as_seen() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.join();
+    model.joined(1, 7, 5);
+    model.handle(&Server::State { document: 8, bytes: b"abc" });
+    model.others_op(8);
+    model.session.handle_disconnect(&mut model.events);
+    assert_eq!(model.join(), None, "a resume would leave the state out");
+}
+
+#[test]
+fn an_op_that_is_refused_for_the_moment_is_overtaken_or_given_up() {
+    let mut model = Model::new(DocumentKind::Opaque);
+    model.join();
+    model.joined(1, 0, 0);
+    (1..=3).for_each(|counter| model.op(counter));
+    model.sent(Time::ZERO);
+    let busy = Server::Reject { handle: 3, counter: 2, code: Code::LogBusy, retry_after_ms: 5, text: "" };
+    let until = Time::from_us(5_000);
+    assert_eq!(model.handle(&busy).effect, Some(Effect::PausedUntil(until)));
+    assert_eq!(model.sent(Time::ZERO), [""; 0]);
+    assert_eq!(model.sent(until), ["2", "3"]);
+    let bad =
+        Server::Reject { handle: 3, counter: 3, code: Code::UndecodableUpdate, retry_after_ms: 0, text: "" };
+    assert_eq!(model.handle(&bad).released, 1);
+    assert_eq!(model.handle(&bad).released, 0);
+    model.handle(&Server::Ack { handle: 3, counter: 2, sequence: 2 });
+    assert!(model.session.is_flushed());
+    assert_eq!(model.seen(), ["joined 0 0 false", "rejected 3", "durable 2"]);
+}
+
+#[test]
+fn a_node_makes_the_client_take_more_state_than_it_said() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.join();
+    assert!(matches!(
+        model.joined(1, 0, 1_001).effect,
+        Some(Effect::Closed { code: Code::LimitReached, .. })
+    ));
+    model.joined(1, 0, 2);
+    let more = model.handle(&Server::State { document: 8, bytes: b"abc" });
+    assert!(matches!(more.effect, Some(Effect::Closed { code: Code::Protocol, .. })));
+}
+
+#[test]
+fn a_refused_join_is_repeated_for_ever_or_a_busy_node_given_up() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.join();
+    let refuse = |code| Server::Error { handle: 3, code, text: "why" };
+    assert_eq!(model.handle(&refuse(Code::Draining)).effect, Some(Effect::Rejoin));
+    let closed = Effect::Closed { code: Code::Forbidden, text: "why".to_owned() };
+    assert_eq!(model.handle(&refuse(Code::Forbidden)).effect, Some(closed));
+    model.op(1);
+    assert_eq!(model.session.handle_close(Code::Forbidden, "why", &mut model.events), 1);
+    assert_eq!(model.seen(), ["closed AF0102 forbidden"]);
+}
