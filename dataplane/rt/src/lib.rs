@@ -1,1 +1,36 @@
-//! The machine underneath: glommio executors, the packet ring, log files.
+//! The machine underneath: glommio executors pinned to cores, the packet ring, log files, the data directory.
+//!
+//! Everything the data plane wants from Linux is here, as mechanisms without policy: a group of UDP sockets on
+//! one port steered by the shard byte ([`bind_group`]), one raw io_uring per socket ([`PacketRing`]), a way to
+//! wake a sleeping shard ([`Doorbell`]), one executor per core ([`spawn_shard`]), a clock, entropy, the log's
+//! files ([`LogDir`], [`LogFile`]) and the directory they live in ([`DataDir`]).
+//!
+//! What this crate never does: know a protocol, a document or a log record; retry a failed sync; share memory
+//! between shards (a doorbell carries no data).
+//!
+//! How a shard sleeps without losing a wake-up: the socket's receive operation and the doorbell's poll are armed
+//! on the same ring whose completion queue the shard sleeps on, so whatever happens between the last look and
+//! the sleep leaves a completion, and the kernel does not sleep over a completion.
+
+mod address;
+mod clock;
+mod data_dir;
+mod doorbell;
+mod error;
+mod executor;
+mod layout;
+mod packets;
+mod pages;
+mod socket;
+
+pub use clock::{Clock, entropy, unix_ms};
+pub use data_dir::DataDir;
+pub use doorbell::Doorbell;
+pub use error::{Result, RtError};
+pub use executor::{
+    MEMLOCK_BYTES_MIN, ShardHandle, allowed_cores, pin_current_thread, poll_files, run_local, spawn_shard,
+    yield_now,
+};
+pub use layout::{LAYOUT_VERSION, Layout};
+pub use packets::{PacketCounters, PacketRing, PacketRingConfig, Polled, Sent, Wake};
+pub use socket::{SocketOptions, bind_group};

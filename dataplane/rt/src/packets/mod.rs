@@ -1,0 +1,601 @@
+//! The packet ring: one raw io_uring for one UDP socket, polled by the shard that owns it.
+//!
+//! In: one multishot receive that fills buffers from a provided-buffer ring; a datagram is handed to the caller in
+//! place and its buffer goes back when the callback returns. Out: a pool of slots, queued one by one, submitted
+//! once a turn. Asleep: one enter that ends with a datagram, the doorbell, a freed slot or the time.
+
+mod receive;
+mod send;
+mod setup;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use crate::address::{NAME_BYTES, Name};
+use crate::{Doorbell, Result, RtError};
+use receive::{PAYLOAD_OFFSET, ReceiveBuffers, Received};
+use send::SendSlots;
+pub(crate) use setup::explain as explain_setup;
+
+/// The longest datagram that the transport is configured to exchange, bytes: Ethernet's 1,500 less IPv6 and UDP.
+const DATAGRAM_BYTES_MAX: usize = 1452;
+const RECEIVE_BUFFERS_DEFAULT: u16 = 1024;
+const SEND_SLOTS_DEFAULT: u16 = 1024;
+const BUFFER_BYTES_DEFAULT: usize = 2048;
+const POLL_DATAGRAMS_DEFAULT: usize = 256;
+/// The fewest buffers and slots worth running with when memory is short.
+const RING_ENTRIES_MIN: u16 = 16;
+const RING_ENTRIES_MAX: u16 = 1 << 14;
+/// Completions besides one a buffer and one a slot: the doorbell's and the ends of the armed operations.
+const SPARE_COMPLETIONS: u32 = 64;
+/// Receive operations that may fail in a row, lack of buffers aside, before the socket counts as broken.
+const RECEIVE_FAILURES_MAX: u32 = 16;
+/// How long a dropped ring waits for the kernel to let go of its buffers.
+const DROP_WAIT: Duration = Duration::from_millis(100);
+
+const _: () = assert!(PAYLOAD_OFFSET + DATAGRAM_BYTES_MAX <= BUFFER_BYTES_DEFAULT);
+const _: () = assert!(RECEIVE_BUFFERS_DEFAULT.is_power_of_two() && RING_ENTRIES_MIN.is_power_of_two());
+const _: () =
+    assert!(RING_ENTRIES_MIN <= RECEIVE_BUFFERS_DEFAULT && RECEIVE_BUFFERS_DEFAULT <= RING_ENTRIES_MAX);
+
+const BUFFER_GROUP: u16 = 0;
+const SOCKET: types::Fixed = types::Fixed(0);
+const BELL: types::Fixed = types::Fixed(1);
+/// The kind of an operation is in the upper half of its user data, the slot in the lower.
+const KIND_RECEIVE: u64 = 1 << 32;
+const KIND_BELL: u64 = 2 << 32;
+const KIND_SEND: u64 = 3 << 32;
+const KIND_MASK: u64 = !0 << 32;
+
+/// Sizes of a [`PacketRing`].
+#[derive(Clone, Copy, Debug)]
+pub struct PacketRingConfig {
+    /// Receive buffers, a power of two.
+    pub receive_buffers: u16,
+    /// Size of a receive buffer, bytes; 48 of them are the kernel's.
+    pub receive_buffer_bytes: usize,
+    /// Send slots.
+    pub send_slots: u16,
+    /// Size of a send slot, bytes.
+    pub send_slot_bytes: usize,
+    /// The most datagrams one [`PacketRing::poll`] hands out.
+    pub poll_datagrams_max: usize,
+}
+
+impl Default for PacketRingConfig {
+    fn default() -> Self {
+        Self {
+            receive_buffers: RECEIVE_BUFFERS_DEFAULT,
+            receive_buffer_bytes: BUFFER_BYTES_DEFAULT,
+            send_slots: SEND_SLOTS_DEFAULT,
+            send_slot_bytes: BUFFER_BYTES_DEFAULT,
+            poll_datagrams_max: POLL_DATAGRAMS_DEFAULT,
+        }
+    }
+}
+
+impl PacketRingConfig {
+    fn check(&self) -> Result<()> {
+        let entries = RING_ENTRIES_MIN..=RING_ENTRIES_MAX;
+        let wrong = if !self.receive_buffers.is_power_of_two() || !entries.contains(&self.receive_buffers) {
+            "receive_buffers must be a power of two from 16 to 16384"
+        } else if !entries.contains(&self.send_slots) {
+            "send_slots must be from 16 to 16384"
+        } else if self.receive_buffer_bytes < PAYLOAD_OFFSET + DATAGRAM_BYTES_MAX {
+            "receive_buffer_bytes must be 1500 or more"
+        } else if self.send_slot_bytes < DATAGRAM_BYTES_MAX {
+            "send_slot_bytes must be 1452 or more"
+        } else if self.poll_datagrams_max == 0 {
+            "poll_datagrams_max must be 1 or more"
+        } else {
+            return Ok(());
+        };
+        Err(RtError::RingConfig { what: wrong })
+    }
+
+    /// Half of everything, or nothing when it is small already.
+    fn halved(&self) -> Option<Self> {
+        let half = Self {
+            receive_buffers: (self.receive_buffers / 2).max(RING_ENTRIES_MIN),
+            send_slots: (self.send_slots / 2).max(RING_ENTRIES_MIN),
+            ..*self
+        };
+        let smaller = half.receive_buffers < self.receive_buffers || half.send_slots < self.send_slots;
+        smaller.then_some(half)
+    }
+
+    fn completions(&self) -> u32 {
+        (u32::from(self.receive_buffers) + u32::from(self.send_slots) + SPARE_COMPLETIONS).next_power_of_two()
+    }
+}
+
+/// What a ring has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketCounters {
+    /// Datagrams handed to the caller.
+    pub datagrams_in: u64,
+    /// Their payload, bytes.
+    pub bytes_in: u64,
+    /// Datagrams that the kernel took.
+    pub datagrams_out: u64,
+    /// Their payload, bytes.
+    pub bytes_out: u64,
+    /// Times the kernel found no receive buffer; datagrams waited in the socket's buffer.
+    pub receive_no_buffer: u64,
+    /// Times the receive operation was armed again.
+    pub receive_rearmed: u64,
+    /// Receive operations that ended with another error.
+    pub receive_errors: u64,
+    /// Datagrams longer than a receive buffer, dropped.
+    pub truncated: u64,
+    /// Datagrams without payload or without an IP sender, dropped.
+    pub empty: u64,
+    /// Datagrams that the kernel refused (full queue, unreachable, too big), lost like any lost packet.
+    pub send_errors: u64,
+    /// Sends put off because every slot was in flight.
+    pub send_slots_exhausted: u64,
+    /// Times the shard slept.
+    pub waits: u64,
+    /// Times the doorbell was heard.
+    pub doorbells: u64,
+    /// `io_uring_enter` calls.
+    pub syscalls: u64,
+}
+
+/// What one [`PacketRing::poll`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Polled {
+    /// Datagrams handed to the callback.
+    pub datagrams: usize,
+    /// More are waiting for the next poll.
+    pub more: bool,
+}
+
+/// What became of a [`PacketRing::send`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Queued; the next flush submits it.
+    Queued,
+    /// The closure had nothing to send.
+    Nothing,
+    /// Every slot is in flight: the closure was not called; try after the next poll.
+    Full,
+}
+
+/// Why a [`PacketRing::wait`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// A datagram waits for [`PacketRing::poll`].
+    Datagram,
+    /// The doorbell rang: look at the queues.
+    Doorbell,
+    /// Send slots came free.
+    Sent,
+    /// The time is over.
+    Timeout,
+    /// It did not sleep: `still_idle` said that there is work.
+    Busy,
+}
+
+/// A buffer that the kernel has filled and the caller has not seen.
+struct Filled {
+    buffer: u16,
+    bytes: usize,
+}
+
+/// One UDP socket on its own io_uring. Made, used and dropped on one thread (it is not `Send`).
+///
+/// A turn is: [`Self::poll`], any number of [`Self::send`], [`Self::flush`]; and [`Self::wait`] when there is
+/// nothing to do.
+pub struct PacketRing {
+    ring: IoUring,
+    // Behind a box because the kernel reads it at every arming.
+    receive_header: Box<libc::msghdr>,
+    // Taken out (and leaked) only by a drop that the kernel does not let finish.
+    receive: std::mem::ManuallyDrop<ReceiveBuffers>,
+    send: std::mem::ManuallyDrop<SendSlots>,
+    filled: VecDeque<Filled>,
+    bell: Doorbell,
+    socket: UdpSocket,
+    config: PacketRingConfig,
+    counters: PacketCounters,
+    receive_failures: u32,
+    receive_armed: bool,
+    bell_armed: bool,
+    bell_heard: bool,
+    slots_freed: bool,
+    deferred: bool,
+}
+
+impl PacketRing {
+    /// Takes over `socket`. Buffers are halved, down to 16, while the kernel has no memory for them.
+    ///
+    /// # Errors
+    /// [`RtError::IoUringDisabled`], [`RtError::RingMemory`], [`RtError::RingConfig`], [`RtError::Ring`].
+    pub fn new(socket: UdpSocket, config: PacketRingConfig) -> Result<Self> {
+        config.check()?;
+        let mut config = config;
+        let mut socket = socket;
+        loop {
+            match Self::build(socket, config) {
+                Ok(ring) => return Ok(ring),
+                Err((back, RtError::RingMemory { entries, source })) => match config.halved() {
+                    Some(half) => (socket, config) = (back, half),
+                    None => return Err(RtError::RingMemory { entries, source }),
+                },
+                Err((_, error)) => return Err(error),
+            }
+        }
+    }
+
+    fn build(socket: UdpSocket, config: PacketRingConfig) -> std::result::Result<Self, (UdpSocket, RtError)> {
+        match Self::parts(&socket, config) {
+            Ok((made, receive, send, bell)) => Ok(Self::assemble(made, receive, send, bell, socket, config)),
+            Err(error) => Err((socket, error)),
+        }
+    }
+
+    fn parts(
+        socket: &UdpSocket,
+        config: PacketRingConfig,
+    ) -> Result<(setup::MadeRing, ReceiveBuffers, SendSlots, Doorbell)> {
+        let entries = config.completions();
+        let explain = |source| setup::explain(source, entries);
+        let made = setup::make(entries)?;
+        let receive =
+            ReceiveBuffers::map(config.receive_buffers, config.receive_buffer_bytes).map_err(explain)?;
+        let send = SendSlots::map(config.send_slots, config.send_slot_bytes).map_err(explain)?;
+        let bell = Doorbell::new().map_err(|source| RtError::Ring { what: "eventfd", source })?;
+        let submitter = made.ring.submitter();
+        submitter.register_files(&[socket.as_raw_fd(), bell.raw_fd()]).map_err(explain)?;
+        let (address, count) = receive.registration();
+        // SAFETY: the ring of `count` entries and the buffers they name are mapped until after the io_uring is
+        // gone: `PacketRing` drops them last, or leaks them.
+        unsafe { submitter.register_buf_ring_with_flags(address, count, BUFFER_GROUP, 0) }
+            .map_err(explain)?;
+        Ok((made, receive, send, bell))
+    }
+
+    fn assemble(
+        made: setup::MadeRing,
+        receive: ReceiveBuffers,
+        send: SendSlots,
+        bell: Doorbell,
+        socket: UdpSocket,
+        config: PacketRingConfig,
+    ) -> Self {
+        // SAFETY: all-zero is a valid `msghdr`; a multishot receive reads only the two lengths.
+        let mut receive_header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        receive_header.msg_namelen = NAME_BYTES as u32;
+        const _: () = assert!(size_of::<Name>() == NAME_BYTES);
+        let mut ring = Self {
+            ring: made.ring,
+            receive_header,
+            receive: std::mem::ManuallyDrop::new(receive),
+            send: std::mem::ManuallyDrop::new(send),
+            filled: VecDeque::with_capacity(usize::from(config.receive_buffers)),
+            bell,
+            socket,
+            config,
+            counters: PacketCounters::default(),
+            receive_failures: 0,
+            receive_armed: false,
+            bell_armed: false,
+            bell_heard: false,
+            slots_freed: false,
+            deferred: made.deferred,
+        };
+        ring.arm();
+        ring.counters.receive_rearmed = 0;
+        ring
+    }
+
+    /// What wakes this ring from another thread.
+    #[must_use]
+    pub fn doorbell(&self) -> Doorbell {
+        self.bell.clone()
+    }
+
+    /// The socket's own address.
+    ///
+    /// # Errors
+    /// The kernel's, which has none for a bound socket.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn counters(&self) -> &PacketCounters {
+        &self.counters
+    }
+
+    /// The sizes in force, which may be smaller than asked for.
+    #[must_use]
+    pub fn config(&self) -> &PacketRingConfig {
+        &self.config
+    }
+
+    /// Whether the kernel posts completions only when asked (Linux 6.1 and later), which is the fast way.
+    #[must_use]
+    pub fn is_deferred(&self) -> bool {
+        self.deferred
+    }
+
+    /// Send slots that are free now.
+    #[must_use]
+    pub fn send_slots_free(&self) -> usize {
+        self.send.free()
+    }
+
+    /// Hands the datagrams that have come to `on_datagram`, each with its sender, to be changed in place; the
+    /// buffer goes back to the kernel when the callback returns. Submits what is queued. No system call when
+    /// nothing has come and nothing is queued.
+    ///
+    /// # Errors
+    /// [`RtError::Ring`] when the ring or the socket is broken.
+    pub fn poll(&mut self, mut on_datagram: impl FnMut(SocketAddr, &mut [u8])) -> Result<Polled> {
+        if self.kernel_has_work() {
+            self.enter()?;
+        }
+        self.reap()?;
+        let mut polled = Polled::default();
+        let count = self.filled.len().min(self.config.poll_datagrams_max);
+        for filled in self.filled.drain(..count) {
+            match self.receive.read(filled.buffer, filled.bytes) {
+                Received::Datagram(from, payload) => {
+                    polled.datagrams += 1;
+                    self.counters.datagrams_in += 1;
+                    self.counters.bytes_in += payload.len() as u64;
+                    on_datagram(from, payload);
+                }
+                Received::Truncated => self.counters.truncated += 1,
+                Received::Empty => self.counters.empty += 1,
+            }
+            self.receive.give_back(filled.buffer);
+        }
+        if count > 0 {
+            self.receive.publish();
+        }
+        polled.more = !self.filled.is_empty();
+        self.arm();
+        Ok(polled)
+    }
+
+    /// Gives `fill` a slot's buffer; what it returns, length and destination, is queued for the next
+    /// [`Self::flush`]. A failed send is counted, never an error: the transport repairs a loss.
+    ///
+    /// # Errors
+    /// [`RtError::Ring`] when the ring is broken.
+    ///
+    /// # Panics
+    /// When `fill` returns a length beyond its buffer.
+    pub fn send(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<(usize, SocketAddr)>) -> Result<Sent> {
+        if self.ring.submission().is_full() {
+            self.flush()?;
+            if self.ring.submission().is_full() {
+                self.counters.send_slots_exhausted += 1;
+                return Ok(Sent::Full);
+            }
+        }
+        let Some(slot) = self.send.take() else {
+            self.counters.send_slots_exhausted += 1;
+            return Ok(Sent::Full);
+        };
+        let Some((len, to)) = fill(self.send.buffer(slot)) else {
+            self.send.release(slot);
+            return Ok(Sent::Nothing);
+        };
+        let message = self.send.message(slot, len, to);
+        let entry = opcode::SendMsg::new(SOCKET, message).build().user_data(KIND_SEND | u64::from(slot));
+        let queued = self.push(&entry);
+        debug_assert!(queued, "there was room a moment ago");
+        Ok(Sent::Queued)
+    }
+
+    /// Submits everything queued, in one system call.
+    ///
+    /// # Errors
+    /// [`RtError::Ring`] when the ring is broken.
+    pub fn flush(&mut self) -> Result<()> {
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
+        self.enter()?;
+        self.reap()
+    }
+
+    /// Sleeps until a datagram comes, the doorbell rings, a send slot comes free or `until` has passed (`None`:
+    /// no limit). Everything queued is submitted first.
+    ///
+    /// `still_idle` is called after other threads have been told to ring: it must look at every queue that they
+    /// fill, and say false if there is anything in one. Then no wake-up can be lost.
+    ///
+    /// # Errors
+    /// [`RtError::Ring`] when the ring or the socket is broken.
+    pub fn wait(&mut self, until: Option<Duration>, still_idle: impl FnOnce() -> bool) -> Result<Wake> {
+        if self.filled.is_empty() {
+            self.bell_heard = false;
+            self.bell.park();
+            let wake = if still_idle() { self.sleep(until) } else { Ok(Wake::Busy) };
+            self.bell.unpark();
+            wake
+        } else {
+            Ok(Wake::Datagram)
+        }
+    }
+
+    fn sleep(&mut self, until: Option<Duration>) -> Result<Wake> {
+        let deadline = until.map(|until| Instant::now() + until);
+        self.arm();
+        if self.kernel_has_work() {
+            self.enter()?;
+        }
+        self.reap()?;
+        self.slots_freed = false;
+        loop {
+            if !self.filled.is_empty() {
+                return Ok(Wake::Datagram);
+            }
+            if self.bell_heard {
+                return Ok(Wake::Doorbell);
+            }
+            if self.slots_freed {
+                return Ok(Wake::Sent);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(Wake::Timeout);
+            }
+            self.arm();
+            self.counters.waits += 1;
+            self.enter_waiting(left)?;
+            self.reap()?;
+        }
+    }
+
+    /// Whether an enter would get anything done.
+    fn kernel_has_work(&mut self) -> bool {
+        let submissions = self.ring.submission();
+        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
+    }
+
+    /// Submits, and has the kernel post what it has: with deferred task work it does so only when asked.
+    fn enter(&mut self) -> Result<()> {
+        let queued = self.ring.submission().len() as u32;
+        self.counters.syscalls += 1;
+        let flags = io_uring::EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument is passed, and each queued entry was valid when it was pushed and still is.
+        let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, flags, None) };
+        tolerate(entered)
+    }
+
+    fn enter_waiting(&mut self, left: Option<Duration>) -> Result<()> {
+        self.counters.syscalls += 1;
+        let entered = match left {
+            None => self.ring.submitter().submit_and_wait(1),
+            Some(left) => {
+                let timespec = types::Timespec::from(left);
+                let args = types::SubmitArgs::new().timespec(&timespec);
+                self.ring.submitter().submit_with_args(1, &args)
+            }
+        };
+        tolerate(entered)
+    }
+
+    /// Takes every completion off the ring.
+    fn reap(&mut self) -> Result<()> {
+        let Self { ring, receive, send, filled, counters, .. } = self;
+        for completion in ring.completion() {
+            let (data, result, flags) = (completion.user_data(), completion.result(), completion.flags());
+            match data & KIND_MASK {
+                KIND_RECEIVE => {
+                    self.receive_armed &= cqueue::more(flags);
+                    if let Some(buffer) = cqueue::buffer_select(flags) {
+                        receive.taken();
+                        filled.push_back(Filled { buffer, bytes: result.max(0) as usize });
+                    }
+                    match result {
+                        0.. => self.receive_failures = 0,
+                        error if error == -libc::ENOBUFS => counters.receive_no_buffer += 1,
+                        _ => {
+                            counters.receive_errors += 1;
+                            self.receive_failures += 1;
+                        }
+                    }
+                }
+                KIND_SEND => {
+                    send.release(data as u16);
+                    self.slots_freed = true;
+                    if result >= 0 {
+                        counters.datagrams_out += 1;
+                        counters.bytes_out += result as u64;
+                    } else {
+                        counters.send_errors += 1;
+                    }
+                }
+                _ => {
+                    self.bell_armed &= cqueue::more(flags);
+                    self.bell_heard = true;
+                    counters.doorbells += 1;
+                }
+            }
+        }
+        if self.receive_failures > RECEIVE_FAILURES_MAX {
+            return Err(RtError::Ring {
+                what: "multishot receive",
+                source: io::ErrorKind::Unsupported.into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Arms again what has ended. A receive without buffers would end at once: it waits until one is back.
+    fn arm(&mut self) {
+        if !self.receive_armed && self.receive.free() > 0 {
+            let header: *const libc::msghdr = &raw const *self.receive_header;
+            let entry =
+                opcode::RecvMsgMulti::new(SOCKET, header, BUFFER_GROUP).build().user_data(KIND_RECEIVE);
+            self.receive_armed = self.push(&entry);
+            self.counters.receive_rearmed += u64::from(self.receive_armed);
+        }
+        if !self.bell_armed {
+            let entry =
+                opcode::PollAdd::new(BELL, libc::POLLIN as u32).multi(true).build().user_data(KIND_BELL);
+            self.bell_armed = self.push(&entry);
+        }
+    }
+
+    /// False when the submission queue is full.
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: the entry points at a slot's message or at the receive header. Both stay where they are and as
+        // they are until the completion: slots are released only by `reap`, the header never changes, and drop
+        // waits for the kernel or leaks them.
+        unsafe { self.ring.submission().push(entry) }.is_ok()
+    }
+}
+
+/// Answers that only mean "later": a signal, the time, no memory just now, completions to be taken first.
+fn tolerate(entered: io::Result<usize>) -> Result<()> {
+    match entered {
+        Ok(_) => Ok(()),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY)
+            ) =>
+        {
+            Ok(())
+        }
+        Err(source) => Err(RtError::Ring { what: "enter", source }),
+    }
+}
+
+impl Drop for PacketRing {
+    fn drop(&mut self) {
+        // Closing the ring cancels its operations only some time later, so have them cancelled first.
+        let wait = Some(types::Timespec::from(DROP_WAIT));
+        let cancelled = self.ring.submitter().register_sync_cancel(wait, types::CancelBuilder::any());
+        let none_left = match cancelled {
+            Ok(()) => true,
+            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        };
+        let settled = none_left && self.enter().is_ok() && self.reap().is_ok();
+        if settled && self.send.in_flight() == 0 && !self.receive_armed {
+            // The kernel frees the ring later than we close it: the socket's port must not wait for that.
+            let _ = self.ring.submitter().unregister_files();
+            // SAFETY: dropped once, here, and not used again.
+            unsafe { std::mem::ManuallyDrop::drop(&mut self.receive) };
+            // SAFETY: as above.
+            unsafe { std::mem::ManuallyDrop::drop(&mut self.send) };
+        }
+        // Otherwise the kernel may still write: a leak of some megabytes is the safe end.
+    }
+}

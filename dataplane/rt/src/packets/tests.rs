@@ -1,0 +1,240 @@
+//! The ring against real sockets on loopback.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn socket() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").expect("socket")
+}
+
+fn small() -> PacketRingConfig {
+    PacketRingConfig { receive_buffers: 16, send_slots: 16, ..PacketRingConfig::default() }
+}
+
+fn ring(config: PacketRingConfig) -> (PacketRing, SocketAddr) {
+    let ring = PacketRing::new(socket(), config).expect("ring");
+    let address = ring.local_addr().expect("address");
+    (ring, address)
+}
+
+/// Polls until `enough` says so.
+fn poll_until(ring: &mut PacketRing, mut on_datagram: impl FnMut(&mut [u8]) -> bool) {
+    let mut done = false;
+    let give_up = Instant::now() + PATIENCE;
+    while !done {
+        assert!(Instant::now() < give_up, "waited too long; {:?}", ring.counters());
+        ring.wait(Some(Duration::from_millis(100)), || true).expect("wait");
+        ring.poll(|_, payload| done |= on_datagram(payload)).expect("poll");
+    }
+}
+
+#[test]
+fn an_echo_comes_back_from_the_address_that_was_asked() {
+    let (mut ring, address) = ring(small());
+    let client = socket();
+    client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    client.send_to(b"ping", address).expect("send");
+    let mut request = None;
+    let give_up = Instant::now() + PATIENCE;
+    while request.is_none() && Instant::now() < give_up {
+        ring.poll(|from, payload| {
+            payload.reverse();
+            request = Some((from, payload.to_vec()));
+        })
+        .expect("poll");
+    }
+    let (from, payload) = request.expect("the request");
+    assert_eq!((from, payload.as_slice()), (client.local_addr().expect("address"), &b"gnip"[..]));
+    let sent = ring.send(|slot| {
+        slot[..payload.len()].copy_from_slice(&payload);
+        Some((payload.len(), from))
+    });
+    assert_eq!(sent.expect("send"), Sent::Queued);
+    ring.flush().expect("flush");
+    let mut answer = [0u8; 16];
+    assert_eq!(client.recv_from(&mut answer).expect("answer"), (4, address));
+    assert_eq!(&answer[..4], b"gnip");
+    assert_eq!((ring.counters().datagrams_out, ring.counters().bytes_out), (1, 4));
+}
+
+#[test]
+fn more_datagrams_than_buffers_are_all_received_once() {
+    const DATAGRAMS: u32 = 200;
+    let (mut ring, address) = ring(small());
+    let client = socket();
+    for number in 0..DATAGRAMS {
+        client.send_to(&number.to_be_bytes(), address).expect("send");
+    }
+    let mut seen = BTreeSet::new();
+    poll_until(&mut ring, |payload| {
+        let number = u32::from_be_bytes((&*payload).try_into().expect("four bytes"));
+        assert!(seen.insert(number), "datagram {number} came twice");
+        seen.len() == DATAGRAMS as usize
+    });
+    assert!(ring.counters().receive_no_buffer > 0, "the buffers never ran out: {:?}", ring.counters());
+    assert!(ring.counters().receive_rearmed > 0);
+    assert_eq!(ring.counters().datagrams_in, u64::from(DATAGRAMS));
+}
+
+#[test]
+fn an_empty_datagram_does_not_end_reception() {
+    let (mut ring, address) = ring(small());
+    let client = socket();
+    for _ in 0..40 {
+        client.send_to(&[], address).expect("send");
+    }
+    client.send_to(b"after", address).expect("send");
+    poll_until(&mut ring, |payload| payload == b"after");
+    assert_eq!(ring.counters().empty, 40);
+}
+
+#[test]
+fn a_datagram_longer_than_a_buffer_is_counted_and_dropped() {
+    let (mut ring, address) = ring(small());
+    let client = socket();
+    client.send_to(&[7; 4000], address).expect("send");
+    client.send_to(b"whole", address).expect("send");
+    poll_until(&mut ring, |payload| {
+        assert_eq!(payload, b"whole");
+        true
+    });
+    assert_eq!(ring.counters().truncated, 1);
+}
+
+#[test]
+fn sends_beyond_the_slots_are_put_off_not_lost() {
+    let (mut ring, _) = ring(small());
+    let client = socket();
+    client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    let to = client.local_addr().expect("address");
+    let mut queued = 0u8;
+    let give_up = Instant::now() + PATIENCE;
+    while queued < 100 {
+        assert!(Instant::now() < give_up);
+        let sent = ring.send(|slot| {
+            slot[0] = queued;
+            Some((1, to))
+        });
+        match sent.expect("send") {
+            Sent::Queued => queued += 1,
+            Sent::Full => ring.flush().expect("flush"),
+            Sent::Nothing => unreachable!("the closure always fills"),
+        }
+    }
+    ring.flush().expect("flush");
+    assert!(ring.counters().send_slots_exhausted > 0);
+    let mut received = [0u8; 8];
+    for number in 0..100 {
+        assert_eq!(client.recv_from(&mut received).expect("datagram").0, 1);
+        assert_eq!(received[0], number, "loopback keeps the order");
+    }
+}
+
+#[test]
+fn an_unsendable_datagram_frees_its_slot() {
+    let (mut ring, _) = ring(small());
+    let nowhere: SocketAddr = "[::1]:9".parse().expect("address");
+    for _ in 0..64 {
+        ring.send(|_| Some((1, nowhere))).expect("send");
+        ring.flush().expect("flush");
+    }
+    assert_eq!(ring.counters().send_errors, 64);
+    assert_eq!(ring.send_slots_free(), 16);
+    assert_eq!(ring.send(|_| None).expect("send"), Sent::Nothing);
+    assert_eq!(ring.send_slots_free(), 16);
+}
+
+#[test]
+fn an_idle_wait_lasts_as_long_as_it_was_told() {
+    let (mut ring, _) = ring(small());
+    let start = Instant::now();
+    assert_eq!(ring.wait(Some(Duration::from_millis(20)), || true).expect("wait"), Wake::Timeout);
+    assert!(start.elapsed() >= Duration::from_millis(20));
+    assert_eq!(ring.wait(None, || false).expect("wait"), Wake::Busy);
+}
+
+#[test]
+fn spinning_makes_no_system_call() {
+    let (mut ring, _) = ring(small());
+    ring.poll(|_, _| ()).expect("poll");
+    let before = ring.counters().syscalls;
+    for _ in 0..1000 {
+        ring.poll(|_, _| ()).expect("poll");
+        ring.flush().expect("flush");
+    }
+    assert_eq!(ring.counters().syscalls, before);
+}
+
+/// Two threads, one ringing and one sending at moments that a generator scatters around the sleep; the shard
+/// sleeps without a limit, so a lost wake-up hangs it, and the watchdog channel fails the test.
+#[test]
+fn a_wake_up_is_never_lost() {
+    const ROUNDS: u64 = 4_000;
+    let (ready, shard_ready) = mpsc::channel();
+    let (done, finished) = mpsc::channel();
+    let rung = Arc::new(AtomicU64::new(0));
+    let seen = Arc::new(AtomicU64::new(0));
+    let shard = {
+        let (rung, seen) = (rung.clone(), seen.clone());
+        std::thread::spawn(move || {
+            let (mut ring, address) = ring(small());
+            ready.send((ring.doorbell(), address)).expect("ready");
+            let (mut bells, mut datagrams) = (0, 0);
+            while bells < ROUNDS || datagrams < ROUNDS {
+                ring.wait(None, || rung.load(Ordering::Acquire) == bells).expect("wait");
+                bells = rung.load(Ordering::Acquire);
+                datagrams += ring.poll(|_, _| ()).expect("poll").datagrams as u64;
+                seen.store(bells + datagrams, Ordering::Release);
+            }
+            done.send(ring.counters().waits).expect("done");
+        })
+    };
+    let (bell, address) = shard_ready.recv_timeout(PATIENCE).expect("shard");
+    let client = socket();
+    let give_up = Instant::now() + 6 * PATIENCE;
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    for round in 0..2 * ROUNDS {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        for _ in 0..(random >> 33) % 4_000 {
+            std::hint::spin_loop();
+        }
+        if round % 2 == 0 {
+            rung.fetch_add(1, Ordering::Release);
+            bell.ring();
+        } else {
+            client.send_to(b"wake", address).expect("send");
+        }
+        // Each must be seen before the next goes out: nothing later may cover for a lost one.
+        while seen.load(Ordering::Acquire) <= round {
+            assert!(Instant::now() < give_up, "round {round} was not seen");
+            std::thread::yield_now();
+        }
+    }
+    let waits = finished.recv_timeout(PATIENCE).expect("a lost wake-up");
+    assert!(waits > ROUNDS / 2, "it hardly slept: {waits}");
+    shard.join().expect("shard");
+}
+
+#[test]
+fn a_ring_dropped_with_operations_armed_leaves_the_address_free() {
+    for _ in 0..20 {
+        let (mut ring, address) = ring(small());
+        ring.poll(|_, _| ()).expect("poll");
+        ring.send(|_| Some((1, address))).expect("send");
+        drop(ring);
+        let again = UdpSocket::bind(address);
+        assert!(again.is_ok(), "the dropped ring still holds the socket: {again:?}");
+    }
+}
+
+#[test]
+fn a_size_that_cannot_work_is_refused_with_the_right_one() {
+    let config = PacketRingConfig { receive_buffers: 100, ..small() };
+    let error = PacketRing::new(socket(), config).err().expect("100 buffers");
+    assert!(error.to_string().contains("power of two"), "{error}");
+}
