@@ -1,0 +1,287 @@
+//! Group commit: gathers records while a batch is in flight.
+
+use std::collections::VecDeque;
+
+use wire::varint::Writer;
+
+use crate::batch::Batch;
+use crate::config::{BLOCK_BYTES, ConfigError, LogConfig, round_up};
+use crate::error::AppendError;
+use crate::header::{MAGIC, RecordHeader, Seed, VERSION, kind};
+use crate::record::{Op, Open, SEGMENT_RECORD_BYTES, SegmentStart, record_bytes};
+use crate::recovery::LogPosition;
+use crate::storage::AlignedBuffer;
+
+/// Buffers kept for reuse: one in flight, one closed behind it, one that gathers.
+const POOLED_BUFFERS: usize = 3;
+
+/// Where a batch goes, and what is in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WriteAt {
+    /// The segment file.
+    pub segment: u32,
+    /// The offset in it in bytes, a multiple of [`BLOCK_BYTES`].
+    pub offset: u64,
+    /// How much of the buffer is to be written, from its beginning: whole blocks.
+    pub bytes: usize,
+    /// The number of the first record.
+    pub first_lsn: u64,
+    /// The number of the last record.
+    pub last_lsn: u64,
+}
+
+/// A batch on its way to the disk.
+#[derive(Debug)]
+pub struct Write<B> {
+    /// Where to, and how much.
+    pub at: WriteAt,
+    /// What to write: the first `at.bytes` bytes.
+    pub buffer: B,
+}
+
+/// Running counts of a writer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LogStats {
+    /// Records appended.
+    pub records: u64,
+    /// Their bytes, headers included, before padding.
+    pub record_bytes: u64,
+    /// Batches that became durable.
+    pub batches: u64,
+    /// Their bytes on the disk.
+    pub batch_bytes: u64,
+    /// Segments begun.
+    pub segments: u64,
+    /// Records refused because too much was waiting.
+    pub refused: u64,
+}
+
+/// The writing end of a log, as a state machine. [`append`](Self::append_op) gathers;
+/// [`poll_write`](Self::poll_write) hands out the next batch, one at a time; when it is written *and synced*,
+/// [`handle_durable`](Self::handle_durable) says so and the next one may go. If either fails the process stops.
+pub struct LogWriter<B> {
+    config: LogConfig,
+    seed: Seed,
+    allocate: Box<dyn FnMut(usize) -> B>,
+    pool: Vec<B>,
+    gathering: Option<Batch<B>>,
+    closed: VecDeque<Batch<B>>,
+    /// Bytes on the disk of the closed batches and the one in flight.
+    closed_bytes: usize,
+    in_flight: Option<WriteAt>,
+    /// Where the batch after the gathering one begins; numbers and checksum of what was appended last.
+    next: LogPosition,
+    durable_lsn: u64,
+    /// Segments below this one have been named as wanted.
+    segments_named: u32,
+    stats: LogStats,
+}
+
+impl<B: AlignedBuffer> LogWriter<B> {
+    /// Continues a log behind `position`, which recovery found, or begins one at [`LogPosition::START`].
+    /// `allocate` makes buffers of exactly the given length in bytes, a multiple of [`BLOCK_BYTES`].
+    pub fn new(
+        config: LogConfig,
+        position: LogPosition,
+        allocate: impl FnMut(usize) -> B + 'static,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            seed: Seed::of(config.log_id),
+            config,
+            allocate: Box::new(allocate),
+            pool: Vec::with_capacity(POOLED_BUFFERS),
+            gathering: None,
+            closed: VecDeque::with_capacity(POOLED_BUFFERS),
+            closed_bytes: 0,
+            in_flight: None,
+            durable_lsn: position.lsn,
+            segments_named: position.segment,
+            next: position,
+            stats: LogStats::default(),
+        })
+    }
+
+    /// Appends an op and returns its number in the log.
+    pub fn append_op(&mut self, op: &Op<'_>) -> Result<u64, AppendError> {
+        let header = RecordHeader {
+            kind: kind::OP,
+            partition: op.partition.into(),
+            epoch: op.epoch.into(),
+            sequence: op.sequence.into(),
+            ..RecordHeader::default()
+        };
+        self.append(header, op.body_bytes(), |body| op.encode(body))
+    }
+
+    /// Appends the note that the log was opened: the first record after each recovery.
+    pub fn append_open(&mut self, open: Open) -> Result<u64, AppendError> {
+        let header = RecordHeader { kind: kind::OPEN, ..RecordHeader::default() };
+        self.append(header, Open::BODY_BYTES, |body| open.encode(body))
+    }
+
+    /// The next batch to write; `None` while one is in flight or when there is nothing. The segment named in
+    /// it must be ready, zeroed to its full size, before it is written.
+    pub fn poll_write(&mut self) -> Option<Write<B>> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        if self.closed.is_empty() {
+            self.close();
+        }
+        let batch = self.closed.pop_front()?;
+        let at = WriteAt {
+            segment: batch.segment,
+            offset: batch.offset,
+            bytes: batch.bytes,
+            first_lsn: batch.first_lsn,
+            last_lsn: batch.last_lsn,
+        };
+        self.in_flight = Some(at);
+        Some(Write { at, buffer: batch.buffer })
+    }
+
+    /// The batch in flight is on the disk. Returns the number of the last durable record. `buffer` is used
+    /// again when it comes back.
+    ///
+    /// # Panics
+    ///
+    /// When `at` is not the batch in flight: the driver has lost track of the log.
+    pub fn handle_durable(&mut self, at: WriteAt, buffer: Option<B>) -> u64 {
+        assert_eq!(self.in_flight.take(), Some(at), "a batch became durable that is not in flight");
+        assert_eq!(at.first_lsn, self.durable_lsn + 1, "batches become durable in order");
+        self.durable_lsn = at.last_lsn;
+        self.closed_bytes -= at.bytes;
+        self.stats.batches += 1;
+        self.stats.batch_bytes += at.bytes as u64;
+        if let Some(buffer) = buffer {
+            let usual = buffer.as_slice().len() == self.config.batch_bytes_max;
+            if usual && self.pool.len() < POOLED_BUFFERS {
+                self.pool.push(buffer);
+            }
+        }
+        self.durable_lsn
+    }
+
+    /// A segment that should be made ready now, in the background; each is named once: the one that the log
+    /// continues in, and always the one behind the one in use. To be ready it has its full size and is on the
+    /// disk with its directory entry; the one that the log continues in keeps what it holds and is at most made
+    /// longer, any other is all zero.
+    pub const fn poll_segment_wanted(&mut self) -> Option<u32> {
+        if self.segments_named > self.next.segment + 1 {
+            return None;
+        }
+        self.segments_named += 1;
+        Some(self.segments_named - 1)
+    }
+
+    /// The number of the last record that is on the disk; 0 before the first.
+    #[must_use]
+    pub const fn durable_lsn(&self) -> u64 {
+        self.durable_lsn
+    }
+
+    /// The number of the last record appended; 0 before the first.
+    #[must_use]
+    pub const fn last_lsn(&self) -> u64 {
+        self.next.lsn
+    }
+
+    /// Whether all that was appended is on the disk.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.durable_lsn == self.next.lsn
+    }
+
+    /// Bytes that are not durable yet, the batch in flight included.
+    #[must_use]
+    pub fn queue_bytes(&self) -> usize {
+        self.closed_bytes + self.gathering.as_ref().map_or(0, |batch| batch.padded_with(0))
+    }
+
+    /// Running counts.
+    #[must_use]
+    pub const fn stats(&self) -> &LogStats {
+        &self.stats
+    }
+
+    fn append(
+        &mut self,
+        header: RecordHeader,
+        body_bytes: usize,
+        encode: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<u64, AppendError> {
+        let bytes_max = self.config.record_body_bytes_max;
+        if body_bytes > bytes_max {
+            return Err(AppendError::TooLarge { bytes: body_bytes, bytes_max });
+        }
+        let queue_bytes = self.queue_bytes();
+        let grown = queue_bytes + round_up(SEGMENT_RECORD_BYTES + record_bytes(body_bytes), BLOCK_BYTES);
+        if grown > self.config.queue_bytes_max {
+            self.stats.refused += 1;
+            let queue_bytes_max = self.config.queue_bytes_max;
+            return Err(AppendError::Full { queue_bytes, queue_bytes_max });
+        }
+        self.make_room(record_bytes(body_bytes));
+        self.put(header, body_bytes, encode);
+        Ok(self.next.lsn)
+    }
+
+    /// Sees to it that the gathering batch can take a record of `bytes`, in this segment or the next.
+    fn make_room(&mut self, bytes: usize) {
+        let segment_bytes = self.config.segment_bytes;
+        if let Some(batch) = &self.gathering {
+            let end = batch.offset + batch.padded_with(bytes) as u64;
+            if batch.fits(bytes) && end <= segment_bytes {
+                return;
+            }
+            self.close();
+        }
+        let fits = self.next.offset + round_up(bytes, BLOCK_BYTES) as u64 <= segment_bytes;
+        if self.next.offset > 0 && !fits {
+            self.next.segment += 1;
+            self.next.offset = 0;
+        }
+        let begins_segment = self.next.offset == 0;
+        let needed = if begins_segment { SEGMENT_RECORD_BYTES + bytes } else { bytes };
+        let buffer = self.take_buffer(round_up(needed, BLOCK_BYTES));
+        self.next.batch += 1;
+        let LogPosition { segment, offset, batch, lsn, .. } = self.next;
+        self.gathering = Some(Batch::new(buffer, segment, offset, batch, lsn + 1));
+        if begins_segment {
+            let start = SegmentStart { log_id: self.config.log_id, segment_bytes };
+            let header = RecordHeader { kind: kind::SEGMENT, ..RecordHeader::default() };
+            self.put(header, SegmentStart::BODY_BYTES, |body| start.encode(body));
+            self.stats.segments += 1;
+        }
+    }
+
+    fn put(&mut self, mut header: RecordHeader, body_bytes: usize, encode: impl FnOnce(&mut Writer<'_>)) {
+        let batch = self.gathering.as_mut().expect("room was made");
+        self.next.lsn += 1;
+        header.magic = MAGIC.into();
+        header.version = VERSION;
+        header.lsn = self.next.lsn.into();
+        header.previous = self.next.chain.into();
+        self.next.chain = batch.put(header, body_bytes, encode, self.seed);
+        self.stats.records += 1;
+        self.stats.record_bytes += record_bytes(body_bytes) as u64;
+    }
+
+    fn close(&mut self) {
+        let Some(mut batch) = self.gathering.take() else {
+            return;
+        };
+        self.next.chain = batch.close(self.seed);
+        self.next.offset = batch.offset + batch.bytes as u64;
+        self.closed_bytes += batch.bytes;
+        self.closed.push_back(batch);
+    }
+
+    fn take_buffer(&mut self, bytes: usize) -> B {
+        if bytes > self.config.batch_bytes_max {
+            return (self.allocate)(bytes);
+        }
+        self.pool.pop().unwrap_or_else(|| (self.allocate)(self.config.batch_bytes_max))
+    }
+}
