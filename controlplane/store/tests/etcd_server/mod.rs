@@ -51,7 +51,7 @@ impl EtcdServer {
     pub(crate) async fn connect(&self) -> EtcdStore {
         let begun = Instant::now();
         loop {
-            match EtcdStore::connect(&[self.url.clone()]).await {
+            match EtcdStore::connect(std::slice::from_ref(&self.url)).await {
                 Ok(store) => return store,
                 Err(error) => assert!(begun.elapsed() < START_TIMEOUT, "etcd does not start: {error}"),
             }
