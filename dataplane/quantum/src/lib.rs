@@ -1,1 +1,36 @@
-//! The Quantum transport as a sans-I/O state machine.
+//! Quantum: an encrypted, reliable transport of messages over UDP, as a state machine.
+//!
+//! A client has one [`Connection`]; a shard of a node has an [`Endpoint`] with all of its connections. Both
+//! are driven in the same way: `handle_*` puts datagrams and time in, `poll_*` takes datagrams, events and
+//! the next timeout out, and a [`MessageSink`] is given the messages as they arrive. The wire is described in
+//! `PROTOCOL.md`.
+//!
+//! This crate knows no socket, clock, thread or random source: time and entropy are arguments, and the same
+//! inputs give the same outputs.
+
+mod acks;
+mod channel_receive;
+mod channel_send;
+mod config;
+pub mod congestion;
+mod connection;
+mod endpoint;
+mod flow;
+mod id_hash;
+mod keys;
+mod loss;
+mod noise;
+mod ranges;
+mod recent_ids;
+mod replay;
+mod rtt;
+mod sent_packets;
+mod stats;
+
+pub use config::{ACK_DELAY_MAX, Config, ConfigError, ControllerKind, IDLE_TIMEOUT_MIN, MESSAGES_AHEAD_MAX};
+pub use connection::{
+    CloseReason, ClosedBy, ConnectError, Connection, ConnectionKey, Event, MessageSink, Now, SendError,
+};
+pub use endpoint::{Endpoint, EndpointLimits};
+pub use stats::{ConnectionStats, EndpointStats};
+pub use wire::sync::Channel;

@@ -103,7 +103,10 @@ impl<'a> Ack<'a> {
     /// The ranges `(first, last)`, both included, from the largest down.
     #[must_use]
     pub fn ranges(&self) -> AckRanges<'a> {
-        AckRanges { next: Some((self.largest - self.first_length, self.largest)), rest: Reader::new(self.rest) }
+        AckRanges {
+            next: Some((self.largest - self.first_length, self.largest)),
+            rest: Reader::new(self.rest),
+        }
     }
 
     fn decode(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
@@ -293,7 +296,11 @@ pub fn put_fragment(out: &mut Writer<'_>, fragment: &Fragment<'_>) {
 
 /// Writes ACK for ranges `(first, last)`, both included, from the largest down and not touching each other;
 /// as many as fit, [`ACK_RANGES_MAX`] at the most. Writes nothing and says so when not even one fits.
-pub fn put_ack(out: &mut Writer<'_>, delay_us: u64, ranges: impl Iterator<Item = (u64, u64)> + Clone) -> bool {
+pub fn put_ack(
+    out: &mut Writer<'_>,
+    delay_us: u64,
+    ranges: impl Iterator<Item = (u64, u64)> + Clone,
+) -> bool {
     let Some((first, largest)) = ranges.clone().next() else { return false };
     let head = 1 + varint_len(largest) + varint_len(delay_us) + varint_len(largest - first) + 1;
     if out.remaining() < head {
@@ -380,7 +387,8 @@ mod tests {
 
     #[test]
     fn a_frame_reads_other_than_it_was_written() {
-        let parameters = Parameters { datagram_bytes_max: 1_200, max_data: u64::MAX, ..Parameters::default() };
+        let parameters =
+            Parameters { datagram_bytes_max: 1_200, max_data: u64::MAX, ..Parameters::default() };
         assert_eq!(read(&written(|out| put_parameters(out, &parameters))), Ok(Frame::Parameters(parameters)));
         let fragment =
             Fragment { channel: Channel::Presence, sequence: 9, offset: 5, total: 8, payload: b"end" };

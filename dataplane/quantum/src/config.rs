@@ -1,0 +1,189 @@
+//! What a connection may be told, and its documented defaults.
+
+use thiserror::Error;
+use wire::Span;
+use wire::frame::Parameters;
+use wire::limits::{DATAGRAM_BYTES_MAX, INITIAL_DATAGRAM_BYTES, MESSAGE_BYTES_MAX};
+
+/// The longest that an acknowledgement may be held back.
+pub const ACK_DELAY_MAX: Span = Span::from_ms(2);
+/// The shortest idle timeout.
+pub const IDLE_TIMEOUT_MIN: Span = Span::from_ms(100);
+/// The most that a peer's credit is believed, so that sums of credit cannot overflow.
+pub(crate) const CREDIT_MAX: u64 = 1 << 60;
+/// How much queued memory a message is counted as, besides its payload.
+pub(crate) const MESSAGE_CHARGE_BYTES: usize = 64;
+/// The most messages of a reliable channel between the oldest missing and the newest.
+pub const MESSAGES_AHEAD_MAX: u64 = 32_768;
+
+/// Which congestion controller a connection uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum ControllerKind {
+    /// CUBIC (RFC 9438).
+    #[default]
+    Cubic,
+}
+
+/// One connection's settings. The defaults are the production values.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The largest datagram sent and taken: 1,200 to 1,452 bytes; default 1,200.
+    pub datagram_bytes_max: usize,
+    /// Silence after which a connection is dropped; default 30 s. The smaller of the two ends' counts.
+    pub idle_timeout: Span,
+    /// How long an acknowledgement may be held back: at most, and by default, 2 ms.
+    pub max_ack_delay: Span,
+    /// How long a handshake may take; default 10 s.
+    pub handshake_timeout: Span,
+    /// Bytes of messages queued or not yet acknowledged; default 8 MiB. [`SendError::Full`](crate::SendError)
+    /// beyond.
+    pub send_buffer_bytes_max: usize,
+    /// Bytes delivered but not consumed, or waiting for earlier ones, over all channels; default 8 MiB.
+    pub receive_window_bytes: u64,
+    /// The same for one channel; default 6 MiB. At least the largest message.
+    pub channel_window_bytes: u64,
+    /// The largest message sent and taken; default 4 MiB.
+    pub message_bytes_max: usize,
+    /// The congestion window's upper bound in bytes; default 8 MiB.
+    pub congestion_window_bytes_max: u64,
+    /// The congestion controller; default CUBIC.
+    pub controller: ControllerKind,
+}
+
+const _: () = assert!(MESSAGE_BYTES_MAX as u64 <= 6 << 20);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            datagram_bytes_max: INITIAL_DATAGRAM_BYTES,
+            idle_timeout: Span::from_ms(30_000),
+            max_ack_delay: ACK_DELAY_MAX,
+            handshake_timeout: Span::from_ms(10_000),
+            send_buffer_bytes_max: 8 << 20,
+            receive_window_bytes: 8 << 20,
+            channel_window_bytes: 6 << 20,
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            congestion_window_bytes_max: 8 << 20,
+            controller: ControllerKind::default(),
+        }
+    }
+}
+
+/// A setting outside its range.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("quantum setting `{setting}` is {value}: {rule}")]
+pub struct ConfigError {
+    /// The field.
+    pub setting: &'static str,
+    /// What it was set to.
+    pub value: u64,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+impl Config {
+    /// Checks every range and the relations between settings.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let message = self.message_bytes_max as u64;
+        let datagrams = INITIAL_DATAGRAM_BYTES..=DATAGRAM_BYTES_MAX;
+        let checks = [
+            (
+                "datagram_bytes_max",
+                self.datagram_bytes_max as u64,
+                datagrams.contains(&self.datagram_bytes_max),
+                "must be 1200 to 1452",
+            ),
+            (
+                "idle_timeout",
+                self.idle_timeout.as_us(),
+                self.idle_timeout >= IDLE_TIMEOUT_MIN,
+                "must be at least 100 ms",
+            ),
+            (
+                "max_ack_delay",
+                self.max_ack_delay.as_us(),
+                self.max_ack_delay <= ACK_DELAY_MAX,
+                "must be at most 2 ms",
+            ),
+            (
+                "handshake_timeout",
+                self.handshake_timeout.as_us(),
+                self.handshake_timeout >= IDLE_TIMEOUT_MIN,
+                "must be at least 100 ms",
+            ),
+            (
+                "message_bytes_max",
+                message,
+                (1..=MESSAGE_BYTES_MAX).contains(&self.message_bytes_max),
+                "must be 1 to 4 MiB",
+            ),
+            (
+                "channel_window_bytes",
+                self.channel_window_bytes,
+                self.channel_window_bytes >= message,
+                "must hold the largest message",
+            ),
+            (
+                "receive_window_bytes",
+                self.receive_window_bytes,
+                self.receive_window_bytes >= self.channel_window_bytes,
+                "must hold one channel's window",
+            ),
+            (
+                "receive_window_bytes",
+                self.receive_window_bytes,
+                self.receive_window_bytes <= CREDIT_MAX / 2,
+                "must be less than 2^59",
+            ),
+            (
+                "send_buffer_bytes_max",
+                self.send_buffer_bytes_max as u64,
+                self.send_buffer_bytes_max >= self.message_bytes_max + MESSAGE_CHARGE_BYTES,
+                "must hold the largest message and 64 bytes",
+            ),
+            (
+                "congestion_window_bytes_max",
+                self.congestion_window_bytes_max,
+                self.congestion_window_bytes_max >= 64 << 10,
+                "must be at least 64 KiB",
+            ),
+        ];
+        match checks.into_iter().find(|(.., holds, _)| !holds) {
+            Some((setting, value, _, rule)) => Err(ConfigError { setting, value, rule }),
+            None => Ok(()),
+        }
+    }
+
+    /// What the peer is told.
+    pub(crate) fn parameters(&self) -> Parameters {
+        Parameters {
+            datagram_bytes_max: self.datagram_bytes_max as u64,
+            idle_timeout_ms: self.idle_timeout.as_us() / 1_000,
+            max_ack_delay_us: self.max_ack_delay.as_us(),
+            max_data: self.receive_window_bytes,
+            max_channel_data: self.channel_window_bytes,
+            message_bytes_max: self.message_bytes_max as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_out_of_range_is_taken() {
+        Config::default().validate().unwrap();
+        let refused = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.validate().unwrap_err().setting
+        };
+        assert_eq!(refused(|c| c.datagram_bytes_max = 1_500), "datagram_bytes_max");
+        assert_eq!(refused(|c| c.max_ack_delay = Span::from_ms(3)), "max_ack_delay");
+        assert_eq!(refused(|c| c.channel_window_bytes = 1_000), "channel_window_bytes");
+        assert_eq!(refused(|c| c.receive_window_bytes = 5 << 20), "receive_window_bytes");
+        assert_eq!(refused(|c| c.send_buffer_bytes_max = 4 << 20), "send_buffer_bytes_max");
+    }
+}

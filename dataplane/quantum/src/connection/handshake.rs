@@ -1,0 +1,300 @@
+//! The handshake (`PROTOCOL.md`, section "Handshake").
+
+use std::sync::Arc;
+
+use snow::HandshakeState;
+use thiserror::Error;
+use wire::frame::{PARAMETERS_BYTES_MAX, put_ack, put_parameters};
+use wire::header::{HEADER_BYTES, TAG_BYTES};
+use wire::limits::{DATAGRAM_BYTES_MAX, INITIAL_DATAGRAM_BYTES, TICKET_BYTES_MAX};
+use wire::varint::Writer;
+use wire::{Code, Guuid, Header, PacketType, TicketError, TicketKeyRing, Time};
+use zerocopy::IntoBytes;
+
+use super::{Amplification, Connection, ConnectionKey, MessageSink, Now, Side, State};
+use crate::config::{Config, ConfigError};
+use crate::keys::PacketKeys;
+use crate::noise::{self, NOISE_OVERHEAD_BYTES};
+
+/// The length of the ticket's length.
+const TICKET_LENGTH_BYTES: usize = 2;
+/// Where the ticket begins in a first packet.
+const TICKET_OFFSET: usize = HEADER_BYTES + TICKET_LENGTH_BYTES;
+/// What a first packet has left for frames, at the least.
+const INITIAL_PAYLOAD_BYTES_MIN: usize =
+    INITIAL_DATAGRAM_BYTES - TICKET_OFFSET - TICKET_BYTES_MAX - NOISE_OVERHEAD_BYTES;
+/// The frames of a reply: PARAMETERS and an ACK of packet 0.
+const REPLY_PAYLOAD_BYTES_MAX: usize = PARAMETERS_BYTES_MAX + 3 + 8;
+
+const _: () = assert!(INITIAL_PAYLOAD_BYTES_MIN >= PARAMETERS_BYTES_MAX + 256, "room for a join");
+
+/// Why a connection cannot be begun.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ConnectError {
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The ticket is not one that a control plane would issue.
+    #[error("ticket of {0} bytes is empty or over the limit of {TICKET_BYTES_MAX}: ask for a new one")]
+    Ticket(usize),
+}
+
+/// The client's side until the node has answered.
+pub(super) struct ClientHandshake {
+    ticket: Vec<u8>,
+    psk: [u8; 32],
+    entropy: [u8; 32],
+    /// Once begun: the Noise state and the first packet as it was sent.
+    begun: Option<(HandshakeState, Vec<u8>)>,
+}
+
+/// The node's side until the client has shown that it got the answer.
+pub(super) struct NodeHandshake {
+    reply: Vec<u8>,
+    pub(super) is_reply_due: bool,
+    /// The end of the first packet, by which its repetitions are known.
+    initial_tag: [u8; TAG_BYTES],
+}
+
+/// Why a first packet opens no connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AcceptError {
+    Malformed,
+    Ticket(TicketError),
+    Forged,
+}
+
+/// What a node needs to accept a connection.
+pub(crate) struct Acceptor<'a> {
+    pub(crate) key: ConnectionKey,
+    pub(crate) config: &'a Arc<Config>,
+    pub(crate) ticket_keys: &'a TicketKeyRing,
+    pub(crate) entropy: [u8; 32],
+}
+
+impl Connection {
+    /// Begins a connection of a client: `id` names the shard in its last byte, `ticket` and `psk` are the
+    /// control plane's, `entropy` is 32 random bytes never used before. Queue what should ride in the first
+    /// packet before the first [`poll_transmit`](Self::poll_transmit).
+    pub fn connect(
+        now: Now,
+        config: Arc<Config>,
+        id: Guuid,
+        ticket: &[u8],
+        psk: &[u8; 32],
+        entropy: [u8; 32],
+    ) -> Result<Self, ConnectError> {
+        config.validate()?;
+        if ticket.is_empty() || ticket.len() > TICKET_BYTES_MAX {
+            return Err(ConnectError::Ticket(ticket.len()));
+        }
+        let mut connection = Self::new(ConnectionKey::default(), id, Side::Client, now.mono, config);
+        let handshake = ClientHandshake { ticket: ticket.to_vec(), psk: *psk, entropy, begun: None };
+        connection.client_handshake = Some(Box::new(handshake));
+        Ok(connection)
+    }
+
+    /// Writes the first packet, or repeats it when a probe is due.
+    pub(super) fn transmit_initial(&mut self, now: Time, buffer: &mut [u8]) -> Option<usize> {
+        if buffer.len() < INITIAL_DATAGRAM_BYTES {
+            return None;
+        }
+        let mut handshake = self.client_handshake.take()?;
+        let length = match &handshake.begun {
+            Some((_, initial)) if self.loss.probes_due() > 0 => {
+                buffer[..initial.len()].copy_from_slice(initial);
+                self.loss.on_sent(now, true);
+                Some(initial.len())
+            }
+            Some(_) => None,
+            None => self.begin(now, &mut handshake, buffer),
+        };
+        if self.state == State::Handshaking {
+            self.client_handshake = Some(handshake);
+        }
+        length
+    }
+
+    fn begin(&mut self, now: Time, handshake: &mut ClientHandshake, buffer: &mut [u8]) -> Option<usize> {
+        let datagram = &mut buffer[..INITIAL_DATAGRAM_BYTES];
+        let header = Header::new(PacketType::Initial, self.id, 0, now.as_us() as u32);
+        let noise_offset = TICKET_OFFSET + handshake.ticket.len();
+        datagram[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+        datagram[HEADER_BYTES..TICKET_OFFSET].copy_from_slice(&(handshake.ticket.len() as u16).to_be_bytes());
+        datagram[TICKET_OFFSET..noise_offset].copy_from_slice(&handshake.ticket);
+        let (prologue, message) = datagram.split_at_mut(noise_offset);
+
+        // What is not written stays zero: padding.
+        let mut payload = [0; INITIAL_DATAGRAM_BYTES];
+        let payload = &mut payload[..message.len() - NOISE_OVERHEAD_BYTES];
+        let mut out = Writer::new(payload);
+        put_parameters(&mut out, &self.config.parameters());
+        let mut freed = 0;
+        self.write_messages(&mut out, &mut freed);
+        self.finish_packet(now, INITIAL_DATAGRAM_BYTES, true);
+        self.free(freed);
+
+        let written = noise::initiator(&handshake.psk, prologue, handshake.entropy)
+            .and_then(|mut noise| noise.write_message(payload, message).map(|_| noise));
+        let Ok(noise) = written else {
+            self.violation(now, Code::Protocol, "the handshake cannot be begun with these keys");
+            return None;
+        };
+        handshake.begun = Some((noise, datagram.to_vec()));
+        Some(INITIAL_DATAGRAM_BYTES)
+    }
+
+    /// The node's answer, on a client.
+    pub(super) fn handle_reply(&mut self, now: Time, datagram: &[u8], sink: &mut impl MessageSink) {
+        let mut payload = [0; DATAGRAM_BYTES_MAX];
+        let Some((noise, _)) = self.client_handshake.as_mut().and_then(|handshake| handshake.begun.as_mut())
+        else {
+            self.stats.unexpected += 1;
+            return;
+        };
+        let Ok(length) = noise.read_message(&datagram[HEADER_BYTES..], &mut payload) else {
+            self.stats.forged_packet += 1;
+            return;
+        };
+        self.keys = Some(PacketKeys::new(noise.dangerously_get_raw_split(), true));
+        self.client_handshake = None;
+        self.state = State::Established;
+        self.deadline = None;
+        self.last_received = now;
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += datagram.len() as u64;
+        self.replay.insert(0);
+        self.connected();
+        self.handle_payload(now, 0, &payload[..length], sink);
+        self.require_parameters(now);
+        // The node waits for a sign that its answer has arrived.
+        self.acks.hurry(now);
+    }
+
+    fn require_parameters(&mut self, now: Time) {
+        if self.expects_parameters && !self.is_closed() {
+            self.violation(now, Code::Protocol, "a handshake without parameters");
+        }
+    }
+
+    /// Opens a connection for a first packet, on a node. Nothing is kept and nobody is told when it fails.
+    pub(crate) fn accept(
+        acceptor: Acceptor<'_>,
+        now: Now,
+        datagram: &[u8],
+        sink: &mut impl MessageSink,
+    ) -> Result<Self, AcceptError> {
+        let initial = Initial::parse(datagram).ok_or(AcceptError::Malformed)?;
+        let ticket =
+            acceptor.ticket_keys.open(initial.ticket, now.unix_ms / 1_000).map_err(AcceptError::Ticket)?;
+        let forged = |_| AcceptError::Forged;
+        let mut noise = noise::responder(&ticket.psk, initial.prologue, acceptor.entropy).map_err(forged)?;
+        let mut payload = [0; DATAGRAM_BYTES_MAX];
+        let length = noise.read_message(initial.message, &mut payload).map_err(forged)?;
+
+        let config = acceptor.config;
+        let reply = write_reply(&mut noise, now.mono, initial.id, config).map_err(forged)?;
+        let mut connection = Self::new(acceptor.key, initial.id, Side::Node, now.mono, config.clone());
+        connection.keys = Some(PacketKeys::new(noise.dangerously_get_raw_split(), false));
+        let initial_tag = initial.tag();
+        connection.node_handshake = Some(Box::new(NodeHandshake { reply, is_reply_due: true, initial_tag }));
+        let received_bytes = datagram.len() as u64;
+        connection.amplification = Amplification { is_validated: false, received_bytes, sent_bytes: 0 };
+        connection.stats.datagrams_received += 1;
+        connection.stats.bytes_received += received_bytes;
+        connection.sent.skip();
+        connection.replay.insert(0);
+        sink.on_open(acceptor.key, &ticket);
+        connection.session = Some(Arc::new(ticket));
+        connection.connected();
+        connection.handle_payload(now.mono, 0, &payload[..length], sink);
+        connection.require_parameters(now.mono);
+        // The reply acknowledges the first packet.
+        connection.acks.settle();
+        Ok(connection)
+    }
+
+    /// Writes the reply, on a node.
+    pub(super) fn transmit_reply(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let room = self.datagram_room(buffer);
+        let handshake = self.node_handshake.as_mut()?;
+        let length = handshake.reply.len();
+        if !handshake.is_reply_due || length > room {
+            return None;
+        }
+        handshake.is_reply_due = false;
+        buffer[..length].copy_from_slice(&handshake.reply);
+        Some(length)
+    }
+
+    /// A first packet for a connection that exists: the reply may have been lost.
+    pub(super) fn handle_repeated_initial(&mut self, datagram: &[u8]) {
+        let is_same = |handshake: &NodeHandshake| datagram.ends_with(&handshake.initial_tag);
+        match &mut self.node_handshake {
+            Some(handshake) if datagram.len() >= INITIAL_DATAGRAM_BYTES && is_same(handshake) => {
+                handshake.is_reply_due = true;
+                self.amplification.received_bytes += datagram.len() as u64;
+            }
+            _ => self.stats.replayed += 1,
+        }
+    }
+
+    /// The client has moved: the new address must prove itself.
+    pub(crate) fn handle_address_change(&mut self, received_bytes: usize) {
+        self.stats.address_changes += 1;
+        let received_bytes = received_bytes as u64;
+        self.amplification = Amplification { is_validated: false, received_bytes, sent_bytes: 0 };
+        self.ping_due = true;
+    }
+}
+
+fn write_reply(
+    noise: &mut HandshakeState,
+    now: Time,
+    id: Guuid,
+    config: &Config,
+) -> Result<Vec<u8>, snow::Error> {
+    let mut payload = [0; REPLY_PAYLOAD_BYTES_MAX];
+    let mut out = Writer::new(&mut payload);
+    put_parameters(&mut out, &config.parameters());
+    put_ack(&mut out, 0, std::iter::once((0, 0)));
+    let length = out.len();
+    let mut reply = vec![0; HEADER_BYTES + length + NOISE_OVERHEAD_BYTES];
+    let header = Header::new(PacketType::Handshake, id, 0, now.as_us() as u32);
+    reply[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+    noise.write_message(&payload[..length], &mut reply[HEADER_BYTES..])?;
+    Ok(reply)
+}
+
+/// A first packet, taken apart.
+struct Initial<'a> {
+    id: Guuid,
+    ticket: &'a [u8],
+    /// Everything before the Noise message, which authenticates it.
+    prologue: &'a [u8],
+    message: &'a [u8],
+}
+
+impl<'a> Initial<'a> {
+    fn parse(datagram: &'a [u8]) -> Option<Self> {
+        if !(INITIAL_DATAGRAM_BYTES..=DATAGRAM_BYTES_MAX).contains(&datagram.len()) {
+            return None;
+        }
+        let (header, kind) = Header::parse(datagram).ok()?;
+        if kind != PacketType::Initial || header.packet_number() != 0 || header.flags != 0 {
+            return None;
+        }
+        let length = u16::from_be_bytes(datagram[HEADER_BYTES..TICKET_OFFSET].try_into().ok()?);
+        let (prologue, message) = datagram.split_at_checked(TICKET_OFFSET + usize::from(length))?;
+        if message.len() < NOISE_OVERHEAD_BYTES {
+            return None;
+        }
+        Some(Self { id: header.connection, ticket: &prologue[TICKET_OFFSET..], prologue, message })
+    }
+
+    fn tag(&self) -> [u8; TAG_BYTES] {
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&self.message[self.message.len() - TAG_BYTES..]);
+        tag
+    }
+}

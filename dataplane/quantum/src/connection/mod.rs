@@ -1,0 +1,501 @@
+//! One connection: the conductor of the parts that the other files describe.
+
+mod handshake;
+mod receive;
+mod send;
+mod timers;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+use wire::frame::{MESSAGE_OVERHEAD_BYTES_MAX, Parameters};
+use wire::header::{HEADER_BYTES, TAG_BYTES};
+use wire::limits::INITIAL_DATAGRAM_BYTES;
+use wire::sync::Channel;
+use wire::{Code, Guuid, Span, Ticket, Time};
+
+pub use self::handshake::ConnectError;
+pub(crate) use self::handshake::{AcceptError, Acceptor};
+use self::handshake::{ClientHandshake, NodeHandshake};
+use crate::acks::Acknowledger;
+use crate::channel_receive::ReliableReceive;
+use crate::channel_send::{ReliableSend, UnreliableSend, charge};
+use crate::config::Config;
+use crate::congestion::{CongestionController, controller};
+use crate::flow::{ReceiveCredit, SendCredit};
+use crate::keys::PacketKeys;
+use crate::loss::LossDetector;
+use crate::replay::ReplayWindow;
+use crate::rtt::RttEstimator;
+use crate::sent_packets::SentPackets;
+use crate::stats::ConnectionStats;
+
+/// The reliable channels; their numbers are `0..RELIABLE_CHANNELS`.
+const RELIABLE_CHANNELS: usize = 2;
+/// The unreliable one.
+const UNRELIABLE_CHANNEL: Channel = Channel::Probe;
+/// The credit that a client has before it knows the node's: what a first packet can hold.
+const EARLY_CREDIT_BYTES: u64 = INITIAL_DATAGRAM_BYTES as u64;
+/// The room that an ACK of one range leaves for messages to fit in whole.
+const ACK_RESERVE_BYTES: usize = 32;
+
+const _: () = assert!(Channel::ALL.len() == RELIABLE_CHANNELS + 1);
+const _: () = assert!(Channel::Sync.is_reliable() && Channel::Presence.is_reliable());
+const _: () = assert!(!UNRELIABLE_CHANNEL.is_reliable());
+
+/// Names a connection of an endpoint: slot and generation. A key is never used again for another connection.
+/// The client's only connection has the default key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct ConnectionKey(u64);
+
+impl ConnectionKey {
+    pub(crate) const fn new(slot: u32, generation: u32) -> Self {
+        Self((generation as u64) << 32 | slot as u64)
+    }
+
+    pub(crate) const fn slot(self) -> usize {
+        (self.0 & 0xffff_ffff) as usize
+    }
+
+    /// The key as a number, for maps and logs.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The key that [`as_u64`](Self::as_u64) gave.
+    #[must_use]
+    pub const fn from_u64(value: u64) -> Self {
+        Self(value)
+    }
+}
+
+/// The moment on both clocks: the machine's own, and Unix time, which tickets need.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// Monotonic.
+    pub mono: Time,
+    /// Unix time in milliseconds.
+    pub unix_ms: u64,
+}
+
+/// Takes what arrives.
+pub trait MessageSink {
+    /// A connection of a node has been opened by a valid ticket; comes before its first message.
+    fn on_open(&mut self, from: ConnectionKey, ticket: &Ticket) {
+        let _ = (from, ticket);
+    }
+
+    /// A message. It lies in the decrypted packet: copy what must outlive the call. Its bytes count against
+    /// the receive window until [`Connection::consume`] gives them back (the unreliable channel's do not).
+    fn on_message(&mut self, from: ConnectionKey, channel: Channel, message: &[u8]);
+}
+
+/// What has become of a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The handshake is complete (client), or the first packet's ticket is valid (node).
+    Connected,
+    /// After [`SendError::Full`]: half of the send buffer is free again.
+    Writable,
+    /// The connection is over: the last event. Its key is of no use any more.
+    Closed(CloseReason),
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClosedBy {
+    /// The application on this side, or this side because the peer broke a rule.
+    Local,
+    /// The peer.
+    Peer,
+    /// Nobody: time ran out.
+    Timeout,
+}
+
+/// Why a connection is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CloseReason {
+    /// Who ended it.
+    pub by: ClosedBy,
+    /// See [`Code`].
+    pub code: u16,
+    /// For people.
+    pub reason: String,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = match self.by {
+            ClosedBy::Local => "closed here",
+            ClosedBy::Peer => "closed by the peer",
+            ClosedBy::Timeout => "timed out",
+        };
+        let name = Code::from_u16(self.code).map_or("unknown", Code::name);
+        write!(f, "{by}: AF{:04} {name} {}", self.code, self.reason)
+    }
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum SendError {
+    /// The send buffer is full: try again after [`Event::Writable`].
+    #[error("the send buffer is full: wait until the connection is writable")]
+    Full,
+    /// Larger than the peer takes, or than a packet when the channel is unreliable.
+    #[error("message of {bytes} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// The message.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The connection is closed, or there is none of this key.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// Which end of the connection this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Side {
+    Client,
+    Node,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// A client that waits for the node's answer.
+    Handshaking,
+    /// Keys are known. A node is here from the first packet on.
+    Established,
+    /// Closed here; the peer is told, again whenever it sends something.
+    Closing,
+    /// Closed by the peer; silent.
+    Draining,
+    /// Nothing will ever come out again.
+    Drained,
+}
+
+/// How much may be sent to an address that has not proven itself (`PROTOCOL.md`, section "Address
+/// validation").
+#[derive(Clone, Copy, Debug)]
+struct Amplification {
+    is_validated: bool,
+    received_bytes: u64,
+    sent_bytes: u64,
+}
+
+/// A connection as a state machine: feed it datagrams and time, and take datagrams and events out.
+///
+/// After every call of a `handle_*`, [`send`](Self::send), [`consume`](Self::consume) or
+/// [`close`](Self::close), call [`poll_transmit`](Self::poll_transmit) until it has nothing,
+/// [`poll_event`](Self::poll_event) until it has nothing, and arm a timer for
+/// [`poll_timeout`](Self::poll_timeout).
+pub struct Connection {
+    key: ConnectionKey,
+    id: Guuid,
+    side: Side,
+    state: State,
+    config: Arc<Config>,
+    session: Option<Arc<Ticket>>,
+    client_handshake: Option<Box<ClientHandshake>>,
+    node_handshake: Option<Box<NodeHandshake>>,
+    keys: Option<PacketKeys>,
+    replay: ReplayWindow,
+    acks: Acknowledger,
+    sent: SentPackets,
+    loss: LossDetector,
+    lost_scratch: Vec<u64>,
+    rtt: RttEstimator,
+    controller: Box<dyn CongestionController>,
+    reliable_send: [ReliableSend; RELIABLE_CHANNELS],
+    unreliable_send: UnreliableSend,
+    send_credit: SendCredit,
+    reliable_receive: [ReliableReceive; RELIABLE_CHANNELS],
+    receive_credit: ReceiveCredit,
+    /// Credit whose announcement was lost: bit per channel, then the connection.
+    credit_lost: u8,
+    ping_due: bool,
+    /// The handshake's packet must hold the peer's parameters, once.
+    expects_parameters: bool,
+    acks_without_ping: u32,
+    queued_bytes: usize,
+    is_blocked: bool,
+    /// What the peer can take.
+    datagram_bytes: usize,
+    message_bytes_max: usize,
+    peer_ack_delay: Span,
+    idle_timeout: Span,
+    last_received: Time,
+    last_eliciting_sent: Time,
+    /// End of the handshake, or of closing and draining.
+    deadline: Option<Time>,
+    close: Option<(u16, String)>,
+    close_due: bool,
+    close_sent: Time,
+    amplification: Amplification,
+    events: VecDeque<Event>,
+    stats: ConnectionStats,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("id", &self.id)
+            .field("side", &self.side)
+            .field("state", &self.state)
+            .field("rtt", &self.rtt)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    fn new(key: ConnectionKey, id: Guuid, side: Side, now: Time, config: Arc<Config>) -> Self {
+        let is_client = side == Side::Client;
+        let receive = || ReliableReceive::new(config.channel_window_bytes, config.message_bytes_max);
+        Self {
+            key,
+            id,
+            side,
+            state: if is_client { State::Handshaking } else { State::Established },
+            session: None,
+            client_handshake: None,
+            node_handshake: None,
+            keys: None,
+            replay: ReplayWindow::new(),
+            acks: Acknowledger::new(),
+            sent: SentPackets::default(),
+            loss: LossDetector::new(),
+            lost_scratch: Vec::new(),
+            rtt: RttEstimator::new(),
+            controller: controller(&config),
+            reliable_send: [
+                ReliableSend::new(Channel::Sync, EARLY_CREDIT_BYTES),
+                ReliableSend::new(Channel::Presence, EARLY_CREDIT_BYTES),
+            ],
+            unreliable_send: UnreliableSend::new(UNRELIABLE_CHANNEL),
+            send_credit: SendCredit::new(EARLY_CREDIT_BYTES),
+            reliable_receive: [receive(), receive()],
+            receive_credit: ReceiveCredit::new(config.receive_window_bytes),
+            credit_lost: 0,
+            ping_due: false,
+            expects_parameters: true,
+            acks_without_ping: 0,
+            queued_bytes: 0,
+            is_blocked: false,
+            datagram_bytes: INITIAL_DATAGRAM_BYTES,
+            message_bytes_max: config.message_bytes_max,
+            peer_ack_delay: Span::ZERO,
+            idle_timeout: config.idle_timeout,
+            last_received: now,
+            last_eliciting_sent: now,
+            deadline: Some(now + config.handshake_timeout),
+            close: None,
+            close_due: false,
+            close_sent: Time::ZERO,
+            amplification: Amplification { is_validated: is_client, received_bytes: 0, sent_bytes: 0 },
+            events: VecDeque::new(),
+            stats: ConnectionStats::default(),
+            config,
+        }
+    }
+
+    /// Queues a message. Before the handshake is complete, what fits rides in the first packet.
+    pub fn send(&mut self, channel: Channel, message: Bytes) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::Closed);
+        }
+        let bytes = message.len();
+        let limit = if channel.is_reliable() { self.message_bytes_max } else { self.unreliable_bytes_max() };
+        if bytes > limit {
+            return Err(SendError::TooLarge { bytes, limit });
+        }
+        let is_full = !channel.is_reliable() && self.unreliable_send.is_full();
+        if is_full || bytes > self.send_room() {
+            self.is_blocked = true;
+            return Err(SendError::Full);
+        }
+        self.queued_bytes += charge(bytes);
+        self.stats.messages_sent += 1;
+        if channel.is_reliable() {
+            self.reliable_send[channel as usize].push(message);
+        } else {
+            self.unreliable_send.push(message);
+        }
+        Ok(())
+    }
+
+    /// The largest message that the send buffer takes now.
+    #[must_use]
+    pub fn send_room(&self) -> usize {
+        self.config.send_buffer_bytes_max.saturating_sub(self.queued_bytes).saturating_sub(charge(0))
+    }
+
+    /// What the send buffer holds: messages not sent or not acknowledged, 64 bytes added for each.
+    #[must_use]
+    pub const fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// The application has taken `bytes` of delivered messages: the peer may send as many more.
+    pub fn consume(&mut self, channel: Channel, bytes: usize) {
+        if let Some(receive) = self.reliable_receive.get_mut(channel as usize) {
+            receive.credit.consume(bytes as u64);
+            self.receive_credit.consume(bytes as u64);
+        }
+    }
+
+    /// Ends the connection at once, whatever is queued. The peer is told `code` and `reason` (cut to 256
+    /// bytes).
+    pub fn close(&mut self, now: Time, code: u16, reason: &str) {
+        self.end(now, ClosedBy::Local, code, reason);
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether the connection is over, for the application.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        !matches!(self.state, State::Handshaking | State::Established)
+    }
+
+    /// Whether nothing will come out of this connection any more: it can be dropped.
+    #[must_use]
+    pub const fn is_drained(&self) -> bool {
+        matches!(self.state, State::Drained)
+    }
+
+    /// Whether both ends have proven that they hold the keys.
+    #[must_use]
+    pub const fn is_established(&self) -> bool {
+        matches!(self.state, State::Established) && self.node_handshake.is_none()
+    }
+
+    /// The connection's id.
+    #[must_use]
+    pub const fn id(&self) -> Guuid {
+        self.id
+    }
+
+    /// The key under which messages are delivered.
+    #[must_use]
+    pub const fn key(&self) -> ConnectionKey {
+        self.key
+    }
+
+    /// The opened ticket, on a node.
+    #[must_use]
+    pub fn session(&self) -> Option<&Ticket> {
+        self.session.as_deref()
+    }
+
+    /// Counters.
+    #[must_use]
+    pub const fn stats(&self) -> &ConnectionStats {
+        &self.stats
+    }
+
+    /// The smoothed round-trip time; none before the first sample.
+    #[must_use]
+    pub fn rtt_us(&self) -> Option<u64> {
+        self.rtt.has_sample().then(|| self.rtt.smoothed().as_us())
+    }
+
+    /// The least round-trip time; none before the first sample.
+    #[must_use]
+    pub fn rtt_min_us(&self) -> Option<u64> {
+        self.rtt.has_sample().then(|| self.rtt.min().as_us())
+    }
+
+    /// The congestion window.
+    #[must_use]
+    pub fn congestion_window_bytes(&self) -> u64 {
+        self.controller.window_bytes()
+    }
+
+    /// Bytes sent and neither acknowledged nor lost.
+    #[must_use]
+    pub const fn in_flight_bytes(&self) -> u64 {
+        self.sent.in_flight_bytes()
+    }
+
+    /// The largest message that the unreliable channel takes.
+    const fn unreliable_bytes_max(&self) -> usize {
+        self.whole_bytes_max() - MESSAGE_OVERHEAD_BYTES_MAX
+    }
+
+    /// The room for a message that is never cut: a packet that holds besides it a short ACK.
+    const fn whole_bytes_max(&self) -> usize {
+        self.datagram_bytes - HEADER_BYTES - TAG_BYTES - ACK_RESERVE_BYTES
+    }
+
+    fn set_peer(&mut self, peer: &Parameters) {
+        let datagram = usize::try_from(peer.datagram_bytes_max).unwrap_or(usize::MAX);
+        self.datagram_bytes = datagram.max(INITIAL_DATAGRAM_BYTES).min(self.config.datagram_bytes_max);
+        let message = usize::try_from(peer.message_bytes_max).unwrap_or(usize::MAX);
+        self.message_bytes_max = self.message_bytes_max.min(message);
+        self.peer_ack_delay = Span::from_us(peer.max_ack_delay_us).min(crate::config::ACK_DELAY_MAX);
+        let idle = Span::from_us(peer.idle_timeout_ms.saturating_mul(1_000));
+        self.idle_timeout = self.idle_timeout.min(idle.max(crate::config::IDLE_TIMEOUT_MIN));
+        self.send_credit.raise(peer.max_data);
+        for channel in &mut self.reliable_send {
+            channel.credit.raise(peer.max_channel_data);
+        }
+    }
+
+    /// Releases send buffer.
+    fn free(&mut self, bytes: usize) {
+        self.queued_bytes -= bytes;
+        if self.is_blocked && self.queued_bytes <= self.config.send_buffer_bytes_max / 2 {
+            self.is_blocked = false;
+            self.events.push_back(Event::Writable);
+        }
+    }
+
+    fn probe_timeout(&self) -> Span {
+        self.rtt.probe_timeout(self.peer_ack_delay)
+    }
+
+    fn end(&mut self, now: Time, by: ClosedBy, code: u16, reason: &str) {
+        if self.is_closed() {
+            return;
+        }
+        let can_tell = self.keys.is_some() && by == ClosedBy::Local;
+        self.state = match by {
+            ClosedBy::Local if can_tell => State::Closing,
+            ClosedBy::Peer => State::Draining,
+            ClosedBy::Local | ClosedBy::Timeout => State::Drained,
+        };
+        self.deadline = Some(now + self.probe_timeout().times(3));
+        self.close_due = can_tell;
+        self.close = can_tell.then(|| (code, reason.to_owned()));
+        self.events.push_back(Event::Closed(CloseReason { by, code, reason: reason.to_owned() }));
+        self.release();
+    }
+
+    /// Gives back the memory of queues that a closed connection does not need.
+    fn release(&mut self) {
+        let receive = ReliableReceive::new(self.config.channel_window_bytes, self.config.message_bytes_max);
+        self.reliable_receive[0] = receive;
+        let receive = ReliableReceive::new(self.config.channel_window_bytes, self.config.message_bytes_max);
+        self.reliable_receive[1] = receive;
+        self.reliable_send = [ReliableSend::new(Channel::Sync, 0), ReliableSend::new(Channel::Presence, 0)];
+        self.unreliable_send = UnreliableSend::new(UNRELIABLE_CHANNEL);
+        self.queued_bytes = 0;
+        self.is_blocked = false;
+        self.client_handshake = None;
+        self.node_handshake = None;
+    }
+
+    /// The peer has broken a rule.
+    fn violation(&mut self, now: Time, code: Code, what: &str) {
+        self.end(now, ClosedBy::Local, code as u16, what);
+    }
+}

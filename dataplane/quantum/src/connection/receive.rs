@@ -1,0 +1,291 @@
+//! Reading packets.
+
+use wire::frame::{Ack, Frame};
+use wire::sync::Channel;
+use wire::varint::Reader;
+use wire::{Code, Header, PacketType, Span, Time};
+
+use super::{ClosedBy, Connection, Event, MessageSink, State};
+use crate::channel_receive::Delivery;
+use crate::congestion::AckSample;
+use crate::sent_packets::{Fate, SentFrame};
+
+impl Connection {
+    /// Takes a datagram that came for this connection; decrypts it in place and delivers its messages.
+    /// Whatever is wrong with it is counted in [`stats`](Self::stats).
+    pub fn handle_datagram(&mut self, now: Time, datagram: &mut [u8], sink: &mut impl MessageSink) {
+        self.handle(now, datagram, sink);
+    }
+
+    /// Returns whether the datagram is authentic and the newest of the connection.
+    pub(crate) fn handle(&mut self, now: Time, datagram: &mut [u8], sink: &mut impl MessageSink) -> bool {
+        let Ok((header, kind)) = Header::parse(datagram) else {
+            self.stats.malformed += 1;
+            return false;
+        };
+        // The key phase will mark key updates; in this version it is zero.
+        if header.connection != self.id || header.flags != 0 {
+            self.stats.malformed += 1;
+            return false;
+        }
+        let number = header.packet_number();
+        match (kind, self.state) {
+            (PacketType::Data, State::Established | State::Closing) => {
+                self.handle_data(now, number, datagram, sink)
+            }
+            (PacketType::Handshake, State::Handshaking) if number == 0 => {
+                self.handle_reply(now, datagram, sink);
+                false
+            }
+            (PacketType::Initial, State::Established) if !self.is_client() => {
+                self.handle_repeated_initial(datagram);
+                false
+            }
+            _ => {
+                self.stats.unexpected += 1;
+                false
+            }
+        }
+    }
+
+    fn handle_data(
+        &mut self,
+        now: Time,
+        number: u64,
+        datagram: &mut [u8],
+        sink: &mut impl MessageSink,
+    ) -> bool {
+        let Some(keys) = &self.keys else { return false };
+        if self.replay.is_replay(number) {
+            self.stats.replayed += 1;
+            return false;
+        }
+        let bytes = datagram.len() as u64;
+        let Some(payload) = keys.open(number, datagram) else {
+            self.stats.forged_packet += 1;
+            return false;
+        };
+        self.replay.insert(number);
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += bytes;
+        if self.state == State::Closing {
+            // Tell it again, but not for every packet.
+            self.close_due |= now.since(self.close_sent) >= self.rtt.smoothed();
+            return false;
+        }
+        let is_newest = self.acks.largest().is_none_or(|largest| number > largest);
+        self.last_received = now;
+        self.amplification.is_validated |= is_newest;
+        self.amplification.received_bytes += bytes;
+        if self.node_handshake.take().is_some() {
+            self.deadline = None;
+        }
+        self.handle_payload(now, number, payload, sink);
+        is_newest
+    }
+
+    /// Reads the frames of an authentic packet.
+    pub(super) fn handle_payload(
+        &mut self,
+        now: Time,
+        number: u64,
+        payload: &[u8],
+        sink: &mut impl MessageSink,
+    ) {
+        let mut reader = Reader::new(payload);
+        let mut is_eliciting = false;
+        let mut previous = None;
+        if reader.is_empty() {
+            self.violation(now, Code::Protocol, "a packet without frames");
+        }
+        while !reader.is_empty() && !self.is_closed() {
+            let frame = match Frame::decode(&mut reader) {
+                Ok(frame) => frame,
+                Err(malformed) => {
+                    self.stats.malformed += 1;
+                    self.violation(now, Code::Protocol, &malformed.to_string());
+                    return;
+                }
+            };
+            is_eliciting |= !matches!(frame, Frame::Ack(_) | Frame::Padding | Frame::Close { .. });
+            if let Err((code, what)) = self.handle_frame(now, &frame, &mut previous, sink) {
+                self.violation(now, code, what);
+            }
+        }
+        if !self.is_closed() {
+            self.acks.on_packet(now, number, is_eliciting, self.config.max_ack_delay);
+        }
+    }
+
+    fn handle_frame(
+        &mut self,
+        now: Time,
+        frame: &Frame<'_>,
+        previous: &mut Option<(Channel, u64)>,
+        sink: &mut impl MessageSink,
+    ) -> Result<(), (Code, &'static str)> {
+        match *frame {
+            Frame::Padding | Frame::Ping => Ok(()),
+            Frame::Ack(ref ack) => self.handle_ack(now, ack),
+            Frame::MaxData(limit) => {
+                self.send_credit.raise(limit);
+                Ok(())
+            }
+            Frame::MaxChannelData(channel, limit) => match self.reliable_send.get_mut(channel as usize) {
+                Some(send) => {
+                    send.credit.raise(limit);
+                    Ok(())
+                }
+                None => Err((Code::Protocol, "credit for an unreliable channel")),
+            },
+            Frame::Close { code, reason } => {
+                self.end(now, ClosedBy::Peer, code, reason);
+                Ok(())
+            }
+            Frame::Parameters(ref peer) if std::mem::take(&mut self.expects_parameters) => {
+                self.set_peer(peer);
+                Ok(())
+            }
+            Frame::Parameters(_) => Err((Code::Protocol, "parameters outside the handshake")),
+            Frame::Message { channel, sequence, payload } => {
+                let follows =
+                    previous.filter(|last| last.0 == channel).and_then(|last| last.1.checked_add(1));
+                let sequence = sequence.or(follows).ok_or((Code::Protocol, "a message that follows none"))?;
+                *previous = Some((channel, sequence));
+                self.handle_message(channel, sequence, payload, sink)
+            }
+            Frame::Fragment(ref fragment) => {
+                let channel = fragment.channel;
+                let Some(receive) = self.reliable_receive.get_mut(channel as usize) else {
+                    return Err((Code::Protocol, "a fragment on an unreliable channel"));
+                };
+                let (key, messages) = (self.key, &mut self.stats.messages_received);
+                let deliver = |message: &[u8]| {
+                    *messages += 1;
+                    sink.on_message(key, channel, message);
+                };
+                let mut delivery = Delivery { connection_credit: &mut self.receive_credit, deliver };
+                receive.handle_fragment(fragment, &mut delivery).map_err(|code| (code, "fragment"))
+            }
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        channel: Channel,
+        sequence: u64,
+        payload: &[u8],
+        sink: &mut impl MessageSink,
+    ) -> Result<(), (Code, &'static str)> {
+        let (key, messages) = (self.key, &mut self.stats.messages_received);
+        let mut deliver = |message: &[u8]| {
+            *messages += 1;
+            sink.on_message(key, channel, message);
+        };
+        let Some(receive) = self.reliable_receive.get_mut(channel as usize) else {
+            deliver(payload);
+            return Ok(());
+        };
+        let mut delivery = Delivery { connection_credit: &mut self.receive_credit, deliver };
+        receive.handle_message(sequence, payload, &mut delivery).map_err(|code| (code, "message"))
+    }
+
+    /// RFC 9002, sections 5 to 7.
+    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>) -> Result<(), (Code, &'static str)> {
+        if ack.largest >= self.sent.next_number() {
+            return Err((Code::Protocol, "acknowledgement of a packet that was never sent"));
+        }
+        let lowest = self.sent.first_number();
+        let mut acked_bytes = 0;
+        let mut newest = None;
+        for (first, last) in ack.ranges() {
+            if last < lowest {
+                break;
+            }
+            for number in first.max(lowest)..=last {
+                let bytes = self.ack_packet(number);
+                if bytes > 0 {
+                    acked_bytes += bytes;
+                    newest = newest.max(Some(number));
+                }
+            }
+        }
+        let Some(newest) = newest else { return Ok(()) };
+        let Some(packet) = self.sent.get(newest).copied() else { return Ok(()) };
+        if newest == ack.largest && !self.is_sample_ambiguous(newest) {
+            self.rtt.update(now.since(packet.sent), Span::from_us(ack.delay_us).min(self.peer_ack_delay));
+        }
+        self.loss.on_ack(newest);
+        self.controller.on_ack(
+            now,
+            &AckSample {
+                bytes: acked_bytes,
+                sent: packet.sent,
+                smoothed_rtt: self.rtt.smoothed(),
+                window_limited: packet.window_limited,
+            },
+        );
+        self.detect_losses(now);
+        Ok(())
+    }
+
+    /// A first packet that was sent twice does not tell which of them was answered.
+    fn is_sample_ambiguous(&self, number: u64) -> bool {
+        self.is_client() && number == 0 && self.stats.probe_timeouts > 0
+    }
+
+    /// Returns the bytes that were in flight until now.
+    fn ack_packet(&mut self, number: u64) -> u64 {
+        let Some(packet) = self.sent.get(number).copied() else { return 0 };
+        let acked = match packet.fate {
+            Fate::Done => return 0,
+            Fate::InFlight => u64::from(packet.bytes),
+            Fate::Lost => {
+                self.stats.spurious_losses += 1;
+                0
+            }
+        };
+        self.sent.set_fate(number, Fate::Done);
+        let mut freed = 0;
+        for frame in self.sent.frames(&packet) {
+            match frame {
+                SentFrame::Messages { channel, first, count } => {
+                    freed += self.reliable_send[channel as usize].on_ack_messages(first, count);
+                }
+                SentFrame::Fragment { channel, sequence, offset, bytes } => {
+                    freed += self.reliable_send[channel as usize].on_ack_fragment(sequence, offset, bytes);
+                }
+                SentFrame::Ack { largest } => self.acks.on_ack_of_ack(largest),
+                SentFrame::MaxData | SentFrame::MaxChannelData(_) => {}
+            }
+        }
+        self.free(freed);
+        acked
+    }
+
+    /// Declares packets lost and queues what they carried.
+    pub(super) fn detect_losses(&mut self, now: Time) {
+        let span = self.probe_timeout();
+        let mut lost = std::mem::take(&mut self.lost_scratch);
+        lost.clear();
+        let found = self.loss.detect(now, &mut self.sent, &self.rtt, span, &mut lost);
+        self.stats.packets_lost += lost.len() as u64;
+        for &number in &lost {
+            if let Some(packet) = self.sent.get(number).copied() {
+                self.resend(&packet);
+            }
+        }
+        self.lost_scratch = lost;
+        if let Some(losses) = found {
+            let reduced = self.controller.on_congestion_event(now, losses.newest_sent, losses.is_persistent);
+            self.stats.congestion_events += u64::from(reduced);
+            self.stats.persistent_congestions += u64::from(losses.is_persistent);
+        }
+        let lost_before = Time::from_us(now.as_us().saturating_sub(span.times(2).as_us()));
+        self.sent.forget_front(lost_before);
+    }
+
+    pub(super) fn connected(&mut self) {
+        self.events.push_back(Event::Connected);
+    }
+}

@@ -1,0 +1,229 @@
+//! Writing packets.
+
+use wire::frame::{self, put_close};
+use wire::header::{HEADER_BYTES, TAG_BYTES};
+use wire::sync::Channel;
+use wire::varint::Writer;
+use wire::{Header, PacketType, Time};
+use zerocopy::IntoBytes;
+
+use super::{Connection, RELIABLE_CHANNELS, Side, State};
+use crate::channel_send::Packet;
+use crate::sent_packets::{SentFrame, SentPacket};
+
+/// The least room that is worth a packet.
+const PAYLOAD_BYTES_MIN: usize = 64;
+/// Replies to an address that has not proven itself are at most this many times what it sent.
+const AMPLIFICATION_MAX: u64 = 3;
+/// After so many packets of acknowledgements alone, one asks for an acknowledgement itself.
+const ACKS_WITHOUT_PING_MAX: u32 = 16;
+/// The bit of the connection's credit in `credit_lost`.
+pub(super) const CONNECTION_CREDIT_BIT: u8 = 1 << RELIABLE_CHANNELS;
+/// The most that one credit frame takes.
+const CREDIT_FRAME_BYTES_MAX: usize = 12;
+
+/// What is written into one packet.
+#[derive(Default)]
+struct Written {
+    any: bool,
+    is_eliciting: bool,
+    freed: usize,
+}
+
+impl Connection {
+    /// Writes the next datagram into `buffer`, which should hold [`Config::datagram_bytes_max`]; returns its
+    /// length, or nothing when there is nothing to send now.
+    ///
+    /// [`Config::datagram_bytes_max`]: crate::Config::datagram_bytes_max
+    pub fn poll_transmit(&mut self, now: Time, buffer: &mut [u8]) -> Option<usize> {
+        let length = match self.state {
+            State::Handshaking => self.transmit_initial(now, buffer),
+            State::Established => match self.transmit_reply(buffer) {
+                Some(length) => Some(length),
+                None => self.transmit_data(now, buffer),
+            },
+            State::Closing => self.transmit_close(now, buffer),
+            State::Draining | State::Drained => None,
+        }?;
+        self.amplification.sent_bytes += length as u64;
+        self.stats.datagrams_sent += 1;
+        self.stats.bytes_sent += length as u64;
+        Some(length)
+    }
+
+    /// How large a datagram may be.
+    pub(super) fn datagram_room(&self, buffer: &[u8]) -> usize {
+        let room = self.datagram_bytes.min(buffer.len());
+        if self.amplification.is_validated {
+            return room;
+        }
+        let allowed = AMPLIFICATION_MAX * self.amplification.received_bytes;
+        let left = allowed.saturating_sub(self.amplification.sent_bytes);
+        room.min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    fn transmit_data(&mut self, now: Time, buffer: &mut [u8]) -> Option<usize> {
+        let may_send =
+            self.sent.in_flight_bytes() < self.controller.window_bytes() || self.loss.probes_due() > 0;
+        if !self.acks.is_due(now) && !(may_send && self.has_data()) {
+            return None;
+        }
+        let room = self.datagram_room(buffer);
+        if room < HEADER_BYTES + PAYLOAD_BYTES_MIN + TAG_BYTES {
+            return None;
+        }
+        let mut out = Writer::new(&mut buffer[HEADER_BYTES..room - TAG_BYTES]);
+        let written = self.write_frames(now, &mut out, may_send);
+        if !written.any {
+            return None;
+        }
+        let length = HEADER_BYTES + out.len() + TAG_BYTES;
+        let datagram = &mut buffer[..length];
+        self.seal(now, datagram)?;
+        self.finish_packet(now, length, written.is_eliciting);
+        self.free(written.freed);
+        Some(length)
+    }
+
+    fn seal(&self, now: Time, datagram: &mut [u8]) -> Option<()> {
+        let number = self.sent.next_number();
+        let header = Header::new(PacketType::Data, self.id, number, now.as_us() as u32);
+        datagram[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+        self.keys.as_ref()?.seal(number, datagram);
+        Some(())
+    }
+
+    pub(super) fn finish_packet(&mut self, now: Time, bytes: usize, is_eliciting: bool) {
+        let in_flight = self.sent.in_flight_bytes() + bytes as u64;
+        let window_limited = in_flight * 2 >= self.controller.window_bytes();
+        self.sent.finish(now, bytes, is_eliciting, window_limited);
+        self.loss.on_sent(now, is_eliciting);
+        if is_eliciting {
+            self.last_eliciting_sent = now;
+            self.controller.on_sent(now, bytes as u64, in_flight);
+        }
+    }
+
+    /// Whether there is anything but acknowledgements to send.
+    fn has_data(&self) -> bool {
+        self.ping_due
+            || self.unreliable_send.has_pending()
+            || self.reliable_send.iter().any(|channel| channel.has_pending(&self.send_credit))
+            || self.has_credit_update()
+    }
+
+    fn has_credit_update(&self) -> bool {
+        self.credit_lost != 0
+            || self.receive_credit.is_update_due()
+            || self.reliable_receive.iter().any(|channel| channel.credit.is_update_due())
+    }
+
+    fn write_frames(&mut self, now: Time, out: &mut Writer<'_>, may_send: bool) -> Written {
+        let mut written = Written::default();
+        if self.acks.is_pending()
+            && let Some(largest) = self.acks.write(now, out)
+        {
+            self.sent.push_frame(SentFrame::Ack { largest });
+            written.any = true;
+        }
+        if may_send {
+            let credit = self.write_credit(out);
+            let messages = self.write_messages(out, &mut written.freed);
+            written.is_eliciting = credit || messages;
+        }
+        self.acks_without_ping = if written.is_eliciting { 0 } else { self.acks_without_ping + 1 };
+        let is_shedding = self.acks.has_many_ranges() && self.acks_without_ping > ACKS_WITHOUT_PING_MAX;
+        let is_ping_wanted = (self.ping_due && may_send) || is_shedding;
+        if is_ping_wanted && !written.is_eliciting && out.remaining() > 0 {
+            out.put_u8(frame::TYPE_PING);
+            written.is_eliciting = true;
+            self.acks_without_ping = 0;
+        }
+        if written.is_eliciting {
+            self.ping_due = false;
+        }
+        written.any |= written.is_eliciting;
+        written
+    }
+
+    /// Announces credit that the application has freed.
+    fn write_credit(&mut self, out: &mut Writer<'_>) -> bool {
+        if !self.has_credit_update() {
+            return false;
+        }
+        let mut any = false;
+        let is_lost = self.credit_lost & CONNECTION_CREDIT_BIT != 0;
+        if (is_lost || self.receive_credit.is_update_due()) && out.remaining() >= CREDIT_FRAME_BYTES_MAX {
+            frame::put_max_data(out, self.receive_credit.announce());
+            self.sent.push_frame(SentFrame::MaxData);
+            self.credit_lost &= !CONNECTION_CREDIT_BIT;
+            any = true;
+        }
+        for (index, channel) in Channel::ALL.into_iter().take(RELIABLE_CHANNELS).enumerate() {
+            let credit = &mut self.reliable_receive[index].credit;
+            let is_lost = self.credit_lost & 1 << index != 0;
+            if (is_lost || credit.is_update_due()) && out.remaining() >= CREDIT_FRAME_BYTES_MAX {
+                frame::put_max_channel_data(out, channel, credit.announce());
+                self.sent.push_frame(SentFrame::MaxChannelData(channel));
+                self.credit_lost &= !(1 << index);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Writes messages, channels in the order of their numbers.
+    pub(super) fn write_messages(&mut self, out: &mut Writer<'_>, freed: &mut usize) -> bool {
+        let whole_bytes_max = self.whole_bytes_max();
+        let mut any = false;
+        for channel in &mut self.reliable_send {
+            let mut packet = Packet {
+                out: &mut *out,
+                sent: &mut self.sent,
+                connection_credit: &mut self.send_credit,
+                whole_bytes_max,
+                bytes_retransmitted: &mut self.stats.bytes_retransmitted,
+            };
+            any |= channel.write(&mut packet);
+        }
+        let (charge, wrote) = self.unreliable_send.write(out);
+        *freed += charge;
+        any || wrote
+    }
+
+    fn transmit_close(&mut self, now: Time, buffer: &mut [u8]) -> Option<usize> {
+        if !std::mem::take(&mut self.close_due) {
+            return None;
+        }
+        let (code, reason) = self.close.as_ref()?;
+        let room = self.datagram_room(buffer);
+        if room < HEADER_BYTES + PAYLOAD_BYTES_MIN + TAG_BYTES {
+            return None;
+        }
+        let mut out = Writer::new(&mut buffer[HEADER_BYTES..room - TAG_BYTES]);
+        put_close(&mut out, *code, reason);
+        let length = HEADER_BYTES + out.len() + TAG_BYTES;
+        self.seal(now, &mut buffer[..length])?;
+        self.sent.finish(now, length, false, false);
+        self.close_sent = now;
+        Some(length)
+    }
+
+    /// Queues again what `packet` carried, as far as it still matters.
+    pub(super) fn resend(&mut self, packet: &SentPacket) {
+        for sent in self.sent.frames(packet) {
+            match sent {
+                SentFrame::Messages { channel, .. } | SentFrame::Fragment { channel, .. } => {
+                    self.reliable_send[channel as usize].on_lost(sent);
+                }
+                SentFrame::MaxData => self.credit_lost |= CONNECTION_CREDIT_BIT,
+                SentFrame::MaxChannelData(channel) => self.credit_lost |= 1 << channel as u8,
+                SentFrame::Ack { .. } => {}
+            }
+        }
+    }
+
+    pub(super) fn is_client(&self) -> bool {
+        self.side == Side::Client
+    }
+}

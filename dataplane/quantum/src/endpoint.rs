@@ -1,0 +1,399 @@
+//! All connections of one shard's socket.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use slab::Slab;
+use wire::sync::Channel;
+use wire::{Guuid, Header, HeaderError, PacketType, TicketError, TicketKeyRing, Time};
+
+use crate::config::Config;
+use crate::connection::{
+    AcceptError, Acceptor, Connection, ConnectionKey, Event, MessageSink, Now, SendError,
+};
+use crate::id_hash::IdHashBuilder;
+use crate::keys::EntropyPool;
+use crate::recent_ids::RecentIds;
+use crate::stats::{ConnectionStats, EndpointStats};
+
+/// Datagrams that one connection sends before the next has its turn.
+const BURST_DATAGRAMS: u32 = 8;
+
+/// How much an endpoint holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EndpointLimits {
+    /// Connections, closing ones included; default 20,000.
+    pub connections_max: usize,
+    /// Connections whose client has not yet shown that it got the reply; default 1,024.
+    pub half_open_max: usize,
+    /// Ids of past connections that are remembered against replay; default 65,536.
+    pub recent_ids_max: usize,
+}
+
+impl Default for EndpointLimits {
+    fn default() -> Self {
+        Self { connections_max: 20_000, half_open_max: 1_024, recent_ids_max: 65_536 }
+    }
+}
+
+struct Slot {
+    connection: Connection,
+    remote: SocketAddr,
+    /// The earliest entry of this slot in the timer heap.
+    timer: Time,
+    /// Whether the slot is in the list of those that may have something to send.
+    is_ready: bool,
+    is_half_open: bool,
+}
+
+/// The connections of a node's shard: finds them by id, opens new ones, runs their timers, and takes turns
+/// between those that have something to send.
+pub struct Endpoint {
+    config: Arc<Config>,
+    limits: EndpointLimits,
+    ticket_keys: TicketKeyRing,
+    entropy: EntropyPool,
+    slots: Slab<Slot>,
+    by_id: HashMap<Guuid, ConnectionKey, IdHashBuilder>,
+    recent: RecentIds,
+    generation: u32,
+    half_open: usize,
+    timers: BinaryHeap<Reverse<(Time, ConnectionKey)>>,
+    ready: VecDeque<ConnectionKey>,
+    burst: u32,
+    events: VecDeque<(ConnectionKey, Event)>,
+    stats: EndpointStats,
+    /// The counters of connections that are gone.
+    past: ConnectionStats,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("connections", &self.slots.len())
+            .field("half_open", &self.half_open)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// An endpoint without connections, and without keys: it refuses everybody until
+    /// [`set_ticket_keys`](Self::set_ticket_keys).
+    #[must_use]
+    pub fn new(config: Arc<Config>, limits: EndpointLimits, entropy: [u8; 32]) -> Self {
+        let mut entropy = EntropyPool::new(entropy);
+        let seed = entropy.draw();
+        let hash = IdHashBuilder::new(seed.iter().fold(0, |seed, &byte| seed << 8 ^ u64::from(byte)));
+        Self {
+            config,
+            limits,
+            ticket_keys: TicketKeyRing::default(),
+            entropy,
+            slots: Slab::new(),
+            by_id: HashMap::with_hasher(hash),
+            recent: RecentIds::new(limits.recent_ids_max, hash),
+            generation: 0,
+            half_open: 0,
+            timers: BinaryHeap::new(),
+            ready: VecDeque::new(),
+            burst: 0,
+            events: VecDeque::new(),
+            stats: EndpointStats::default(),
+            past: ConnectionStats::default(),
+        }
+    }
+
+    /// Replaces the keys that open tickets.
+    pub fn set_ticket_keys(&mut self, keys: TicketKeyRing) {
+        self.ticket_keys = keys;
+    }
+
+    /// The settings of connections opened from now on.
+    pub fn set_config(&mut self, config: Arc<Config>) {
+        self.config = config;
+    }
+
+    /// Takes a datagram: finds or opens its connection, decrypts in place, delivers messages.
+    pub fn handle_datagram(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        sink: &mut impl MessageSink,
+    ) {
+        self.stats.datagrams_received += 1;
+        let (id, kind) = match Header::parse(datagram) {
+            Ok((header, kind)) => (header.connection, kind),
+            Err(HeaderError::Version(_)) => {
+                self.stats.unknown_version += 1;
+                return;
+            }
+            Err(HeaderError::Short(_) | HeaderError::Reserved) => {
+                self.stats.malformed_header += 1;
+                return;
+            }
+        };
+        match (self.by_id.get(&id).copied(), kind) {
+            (Some(key), _) => self.handle_known(now.mono, key, from, datagram, sink),
+            (None, PacketType::Initial) => self.handle_initial(now, id, from, datagram, sink),
+            (None, _) => self.stats.unknown_connection += 1,
+        }
+    }
+
+    fn handle_known(
+        &mut self,
+        now: Time,
+        key: ConnectionKey,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        sink: &mut impl MessageSink,
+    ) {
+        let Some(slot) = self.slots.get_mut(key.slot()) else { return };
+        let is_newest = slot.connection.handle(now, datagram, sink);
+        if is_newest && slot.remote != from {
+            slot.remote = from;
+            slot.connection.handle_address_change(datagram.len());
+        }
+        self.touch(key);
+    }
+
+    fn handle_initial(
+        &mut self,
+        now: Now,
+        id: Guuid,
+        from: SocketAddr,
+        datagram: &[u8],
+        sink: &mut impl MessageSink,
+    ) {
+        if self.recent.contains(&id) {
+            self.stats.replayed_initial += 1;
+            return;
+        }
+        if self.slots.len() >= self.limits.connections_max {
+            self.stats.connection_limit += 1;
+            return;
+        }
+        if self.half_open >= self.limits.half_open_max {
+            self.stats.half_open_limit += 1;
+            return;
+        }
+        let generation = self.generation.wrapping_add(1);
+        let entry = self.slots.vacant_entry();
+        let key = ConnectionKey::new(entry.key() as u32, generation);
+        let entropy = self.entropy.draw();
+        let acceptor = Acceptor { key, config: &self.config, ticket_keys: &self.ticket_keys, entropy };
+        let connection = match Connection::accept(acceptor, now, datagram, sink) {
+            Ok(connection) => connection,
+            Err(error) => return self.count_refusal(error),
+        };
+        self.generation = generation;
+        let now_unix_s = now.unix_ms / 1_000;
+        let expires = connection.session().map_or(now_unix_s, |ticket| ticket.expires_unix_s);
+        entry.insert(Slot {
+            connection,
+            remote: from,
+            timer: Time::NEVER,
+            is_ready: false,
+            is_half_open: true,
+        });
+        self.stats.recent_ids_evicted += self.recent.insert(id, expires, now_unix_s);
+        self.stats.connections_opened += 1;
+        self.half_open += 1;
+        self.by_id.insert(id, key);
+        self.touch(key);
+    }
+
+    const fn count_refusal(&mut self, error: AcceptError) {
+        let counter = match error {
+            AcceptError::Malformed => &mut self.stats.malformed_initial,
+            AcceptError::Forged => &mut self.stats.handshake_forged,
+            AcceptError::Ticket(TicketError::UnknownKey(_)) => &mut self.stats.ticket_unknown_key,
+            AcceptError::Ticket(TicketError::Expired(_)) => &mut self.stats.ticket_expired,
+            AcceptError::Ticket(
+                TicketError::Forged | TicketError::Malformed(_) | TicketError::TooLarge { .. },
+            ) => &mut self.stats.ticket_forged,
+        };
+        *counter += 1;
+    }
+
+    /// Runs the timers that are due.
+    pub fn handle_timeout(&mut self, now: Time) {
+        while let Some(&Reverse((at, key))) = self.timers.peek() {
+            if at > now {
+                return;
+            }
+            self.timers.pop();
+            let Some(slot) = self.slot_mut(key) else { continue };
+            if slot.timer != at {
+                continue;
+            }
+            slot.timer = Time::NEVER;
+            if slot.connection.poll_timeout().is_some_and(|due| due <= now) {
+                slot.connection.handle_timeout(now);
+            }
+            self.touch(key);
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout); may be earlier than needed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Writes the next datagram of any connection into `buffer`: its receiver and length, or nothing when
+    /// there is nothing to send now.
+    pub fn poll_transmit(&mut self, now: Time, buffer: &mut [u8]) -> Option<(SocketAddr, usize)> {
+        while let Some(&key) = self.ready.front() {
+            let Some(slot) = self.slot_mut(key) else {
+                self.ready.pop_front();
+                continue;
+            };
+            if let Some(length) = slot.connection.poll_transmit(now, buffer) {
+                let remote = slot.remote;
+                self.stats.datagrams_sent += 1;
+                self.burst += 1;
+                if self.burst >= BURST_DATAGRAMS {
+                    self.burst = 0;
+                    self.ready.rotate_left(1);
+                }
+                return Some((remote, length));
+            }
+            slot.is_ready = false;
+            self.ready.pop_front();
+            self.burst = 0;
+            self.settle(key);
+        }
+        None
+    }
+
+    /// The next event of any connection.
+    pub fn poll_event(&mut self) -> Option<(ConnectionKey, Event)> {
+        self.events.pop_front()
+    }
+
+    /// Queues a message on a connection.
+    pub fn send(&mut self, key: ConnectionKey, channel: Channel, message: Bytes) -> Result<(), SendError> {
+        let slot = self.slot_mut(key).ok_or(SendError::Closed)?;
+        let result = slot.connection.send(channel, message);
+        self.mark_ready(key);
+        result
+    }
+
+    /// The application has taken `bytes` of what a connection delivered on `channel`.
+    pub fn consume(&mut self, key: ConnectionKey, channel: Channel, bytes: usize) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.connection.consume(channel, bytes);
+            self.mark_ready(key);
+        }
+    }
+
+    /// Ends a connection.
+    pub fn close(&mut self, now: Time, key: ConnectionKey, code: u16, reason: &str) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.connection.close(now, code, reason);
+            self.touch(key);
+        }
+    }
+
+    /// Ends all connections.
+    pub fn close_all(&mut self, now: Time, code: u16, reason: &str) {
+        let keys: Vec<_> = self.slots.iter().map(|(_, slot)| slot.connection.key()).collect();
+        for key in keys {
+            self.close(now, key, code, reason);
+        }
+    }
+
+    /// A connection, if it is still there.
+    #[must_use]
+    pub fn connection(&self, key: ConnectionKey) -> Option<&Connection> {
+        self.slots.get(key.slot()).map(|slot| &slot.connection).filter(|connection| connection.key() == key)
+    }
+
+    /// All connections, closing ones included.
+    pub fn connections(&self) -> impl Iterator<Item = (&Connection, SocketAddr)> {
+        self.slots.iter().map(|(_, slot)| (&slot.connection, slot.remote))
+    }
+
+    /// How many connections there are, closing ones included.
+    #[must_use]
+    pub fn connections_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Counters.
+    #[must_use]
+    pub const fn stats(&self) -> &EndpointStats {
+        &self.stats
+    }
+
+    /// The sums of all connections' counters, past ones included.
+    #[must_use]
+    pub fn connection_stats(&self) -> ConnectionStats {
+        let mut sum = self.past;
+        for (_, slot) in &self.slots {
+            sum.add(slot.connection.stats());
+        }
+        sum
+    }
+
+    fn slot_mut(&mut self, key: ConnectionKey) -> Option<&mut Slot> {
+        self.slots.get_mut(key.slot()).filter(|slot| slot.connection.key() == key)
+    }
+
+    /// Something has happened to a connection: it may have events, and something to send.
+    fn touch(&mut self, key: ConnectionKey) {
+        self.take_events(key);
+        let Some(slot) = self.slots.get_mut(key.slot()).filter(|slot| slot.connection.key() == key) else {
+            return;
+        };
+        if slot.is_half_open && (slot.connection.is_established() || slot.connection.is_closed()) {
+            slot.is_half_open = false;
+            self.half_open -= 1;
+        }
+        self.mark_ready(key);
+    }
+
+    fn take_events(&mut self, key: ConnectionKey) {
+        if let Some(slot) = self.slots.get_mut(key.slot()) {
+            while let Some(event) = slot.connection.poll_event() {
+                self.events.push_back((key, event));
+            }
+        }
+    }
+
+    fn mark_ready(&mut self, key: ConnectionKey) {
+        if let Some(slot) = self.slot_mut(key)
+            && !std::mem::replace(&mut slot.is_ready, true)
+        {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// A connection has nothing to send: arms its timer, or removes it.
+    fn settle(&mut self, key: ConnectionKey) {
+        self.take_events(key);
+        let Some(slot) = self.slot_mut(key) else { return };
+        if slot.connection.is_drained() {
+            return self.remove(key);
+        }
+        if let Some(at) = slot.connection.poll_timeout()
+            && at < slot.timer
+        {
+            slot.timer = at;
+            self.timers.push(Reverse((at, key)));
+        }
+    }
+
+    fn remove(&mut self, key: ConnectionKey) {
+        let slot = self.slots.remove(key.slot());
+        self.by_id.remove(&slot.connection.id());
+        self.past.add(slot.connection.stats());
+        self.stats.connections_closed += 1;
+    }
+}

@@ -1,0 +1,127 @@
+//! Packet protection: AES-128-GCM with the packet number as nonce (`PROTOCOL.md`, section "Packet
+//! protection").
+
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
+use wire::header::{HEADER_BYTES, TAG_BYTES};
+
+const KEY_BYTES: usize = 16;
+const LABEL_KEY: &[u8] = b"aetherflow quantum 1 key";
+const LABEL_IV: &[u8] = b"aetherflow quantum 1 iv";
+
+const LABEL_DRAW: &[u8] = b"aetherflow quantum 1 draw";
+const LABEL_SEED: &[u8] = b"aetherflow quantum 1 seed";
+
+/// The keys of one connection, as one of its ends sees them.
+pub(crate) struct PacketKeys {
+    sealing: DirectionKey,
+    opening: DirectionKey,
+}
+
+struct DirectionKey {
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+}
+
+/// A length, as HKDF wants it.
+struct Length(usize);
+
+impl KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+impl PacketKeys {
+    /// From the two secrets of the Noise split: to the node, to the client.
+    pub(crate) fn new((to_node, to_client): ([u8; 32], [u8; 32]), is_client: bool) -> Self {
+        let (to_node, to_client) = (DirectionKey::derive(&to_node), DirectionKey::derive(&to_client));
+        match is_client {
+            true => Self { sealing: to_node, opening: to_client },
+            false => Self { sealing: to_client, opening: to_node },
+        }
+    }
+
+    /// Seals a datagram in place: header, payload, room for the tag. The header is the associated data.
+    pub(crate) fn seal(&self, packet_number: u64, datagram: &mut [u8]) {
+        let (header, body) = datagram.split_at_mut(HEADER_BYTES);
+        let (payload, tag_out) = body.split_at_mut(body.len() - TAG_BYTES);
+        let nonce = self.sealing.nonce(packet_number);
+        let tag = self.sealing.key.seal_in_place_separate_tag(nonce, Aad::from(&*header), payload);
+        tag_out.copy_from_slice(tag.expect("a datagram is under AES-GCM's limit").as_ref());
+    }
+
+    /// Opens a datagram in place; returns its payload, or nothing when it does not authenticate.
+    pub(crate) fn open<'a>(&self, packet_number: u64, datagram: &'a mut [u8]) -> Option<&'a [u8]> {
+        let (header, body) = datagram.split_at_mut_checked(HEADER_BYTES)?;
+        let nonce = self.opening.nonce(packet_number);
+        self.opening.key.open_in_place(nonce, Aad::from(&*header), body).ok().map(|payload| &*payload)
+    }
+}
+
+impl DirectionKey {
+    fn derive(secret: &[u8; 32]) -> Self {
+        let secret = Prk::new_less_safe(HKDF_SHA256, secret);
+        let (mut key, mut iv) = ([0; KEY_BYTES], [0; NONCE_LEN]);
+        expand(&secret, LABEL_KEY, &mut key);
+        expand(&secret, LABEL_IV, &mut iv);
+        let key = UnboundKey::new(&AES_128_GCM, &key).expect("AES-128 takes 16 bytes");
+        Self { key: LessSafeKey::new(key), iv }
+    }
+
+    fn nonce(&self, packet_number: u64) -> Nonce {
+        let mut nonce = self.iv;
+        for (byte, number) in nonce[NONCE_LEN - 8..].iter_mut().zip(packet_number.to_be_bytes()) {
+            *byte ^= number;
+        }
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+/// Draws secrets from a seed, one after the other; what was drawn cannot be computed from what remains.
+pub(crate) struct EntropyPool {
+    seed: [u8; 32],
+}
+
+impl EntropyPool {
+    pub(crate) const fn new(seed: [u8; 32]) -> Self {
+        Self { seed }
+    }
+
+    pub(crate) fn draw(&mut self) -> [u8; 32] {
+        let secret = Prk::new_less_safe(HKDF_SHA256, &self.seed);
+        let mut out = [0; 32];
+        expand(&secret, LABEL_DRAW, &mut out);
+        expand(&secret, LABEL_SEED, &mut self.seed);
+        out
+    }
+}
+
+fn expand(secret: &Prk, label: &[u8], out: &mut [u8]) {
+    let labels = [label];
+    let okm = secret.expand(&labels, Length(out.len())).expect("far under HKDF's limit");
+    okm.fill(out).expect("the length that was asked for");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_packet_opens() {
+        let secrets = ([1; 32], [2; 32]);
+        let (client, node) = (PacketKeys::new(secrets, true), PacketKeys::new(secrets, false));
+        let mut datagram = [0; HEADER_BYTES + 5 + TAG_BYTES];
+        datagram[HEADER_BYTES..HEADER_BYTES + 5].copy_from_slice(b"hello");
+        client.seal(7, &mut datagram);
+        assert_ne!(&datagram[HEADER_BYTES..HEADER_BYTES + 5], b"hello");
+        assert_eq!(node.open(7, &mut datagram.clone()), Some(&b"hello"[..]));
+        assert_eq!(node.open(8, &mut datagram.clone()), None);
+        assert_eq!(client.open(7, &mut datagram.clone()), None, "its own direction");
+        for at in 0..datagram.len() {
+            let mut changed = datagram;
+            changed[at] ^= 0x40;
+            assert_eq!(node.open(7, &mut changed), None, "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What was sent and may have to be sent again.
+
+use std::collections::VecDeque;
+
+use wire::Time;
+use wire::sync::Channel;
+
+/// What a packet carried that must arrive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SentFrame {
+    /// Whole messages `first..first + count`.
+    Messages { channel: Channel, first: u64, count: u32 },
+    /// A part of one message.
+    Fragment { channel: Channel, sequence: u64, offset: u32, bytes: u32 },
+    /// An acknowledgement of everything up to the number.
+    Ack { largest: u64 },
+    /// The connection's credit.
+    MaxData,
+    /// A channel's credit.
+    MaxChannelData(Channel),
+}
+
+/// What has become of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// Sent, and nothing heard.
+    InFlight,
+    /// Declared lost; an acknowledgement may still show that it was not.
+    Lost,
+    /// Acknowledged, or not worth an acknowledgement.
+    Done,
+}
+
+/// A packet that was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentPacket {
+    pub(crate) number: u64,
+    pub(crate) sent: Time,
+    pub(crate) bytes: u32,
+    pub(crate) fate: Fate,
+    /// Whether the congestion window held back the sender about when this was sent.
+    pub(crate) window_limited: bool,
+    frames_start: u64,
+    frames_count: u32,
+}
+
+/// Sent packets by number, without gaps, and their frames in one ring: nothing is allocated once warm.
+#[derive(Default, Debug)]
+pub(crate) struct SentPackets {
+    packets: VecDeque<SentPacket>,
+    first_number: u64,
+    frames: VecDeque<SentFrame>,
+    frames_base: u64,
+    in_flight_bytes: u64,
+    in_flight_count: usize,
+}
+
+impl SentPackets {
+    /// The number of the next packet.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.first_number + self.packets.len() as u64
+    }
+
+    /// Skips a number: for the packet whose repetition is not ours to manage.
+    pub(crate) fn skip(&mut self) {
+        debug_assert!(self.packets.is_empty());
+        self.first_number += 1;
+    }
+
+    /// Notes what the packet being written carries; [`finish`](Self::finish) closes the packet.
+    pub(crate) fn push_frame(&mut self, frame: SentFrame) {
+        self.frames.push_back(frame);
+    }
+
+    /// Takes up the packet that was written, with the frames pushed since the last one.
+    pub(crate) fn finish(&mut self, sent: Time, bytes: usize, is_eliciting: bool, window_limited: bool) {
+        let used = self
+            .packets
+            .back()
+            .map_or(self.frames_base, |last| last.frames_start + u64::from(last.frames_count));
+        let count = self.frames_base + self.frames.len() as u64 - used;
+        let fate = if is_eliciting { Fate::InFlight } else { Fate::Done };
+        self.packets.push_back(SentPacket {
+            number: self.next_number(),
+            sent,
+            bytes: bytes as u32,
+            fate,
+            window_limited,
+            frames_start: used,
+            frames_count: count as u32,
+        });
+        if is_eliciting {
+            self.in_flight_bytes += bytes as u64;
+            self.in_flight_count += 1;
+        } else {
+            self.forget_front(Time::ZERO);
+        }
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&SentPacket> {
+        let index = number.checked_sub(self.first_number)?;
+        self.packets.get(usize::try_from(index).ok()?)
+    }
+
+    /// The lowest number still kept.
+    pub(crate) const fn first_number(&self) -> u64 {
+        self.first_number
+    }
+
+    /// Changes a packet's fate; returns the packet as it was.
+    pub(crate) fn set_fate(&mut self, number: u64, fate: Fate) -> Option<SentPacket> {
+        let index = usize::try_from(number.checked_sub(self.first_number)?).ok()?;
+        let packet = self.packets.get_mut(index)?;
+        let before = *packet;
+        packet.fate = fate;
+        if before.fate == Fate::InFlight && fate != Fate::InFlight {
+            self.in_flight_bytes -= u64::from(before.bytes);
+            self.in_flight_count -= 1;
+        }
+        Some(before)
+    }
+
+    /// The frames of a packet.
+    pub(crate) fn frames(&self, packet: &SentPacket) -> impl Iterator<Item = SentFrame> + '_ {
+        let start = (packet.frames_start - self.frames_base) as usize;
+        self.frames.range(start..start + packet.frames_count as usize).copied()
+    }
+
+    /// Packets in flight, oldest first.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = &SentPacket> {
+        self.packets.iter().filter(|packet| packet.fate == Fate::InFlight)
+    }
+
+    pub(crate) const fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes
+    }
+
+    pub(crate) const fn has_in_flight(&self) -> bool {
+        self.in_flight_count > 0
+    }
+
+    /// Forgets the oldest packets that are done, and lost ones sent before `lost_before`.
+    pub(crate) fn forget_front(&mut self, lost_before: Time) {
+        while let Some(front) = self.packets.front() {
+            let keep = match front.fate {
+                Fate::InFlight => true,
+                Fate::Lost => front.sent >= lost_before,
+                Fate::Done => false,
+            };
+            if keep {
+                return;
+            }
+            let end = front.frames_start + u64::from(front.frames_count);
+            self.frames.drain(..(end - self.frames_base) as usize);
+            self.frames_base = end;
+            self.first_number += 1;
+            self.packets.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_for_another_packets() {
+        let mut sent = SentPackets::default();
+        for number in 0..5 {
+            for _ in 0..number {
+                sent.push_frame(SentFrame::Ack { largest: number });
+            }
+            sent.finish(Time::from_us(number), 100, number > 0, false);
+        }
+        assert_eq!((sent.first_number(), sent.next_number(), sent.in_flight_bytes()), (1, 5, 400));
+        sent.set_fate(2, Fate::Done);
+        sent.set_fate(1, Fate::Lost);
+        sent.forget_front(Time::ZERO);
+        assert_eq!(sent.first_number(), 1);
+        sent.forget_front(Time::from_us(2));
+        assert_eq!((sent.first_number(), sent.in_flight_bytes()), (3, 200));
+        for number in 3..5 {
+            let packet = *sent.get(number).unwrap();
+            let frames: Vec<_> = sent.frames(&packet).collect();
+            assert_eq!(frames, vec![SentFrame::Ack { largest: number }; number as usize]);
+        }
+        assert!(sent.get(2).is_none());
+    }
+}

@@ -1,0 +1,101 @@
+//! Counters. They only grow; whoever reads them takes differences.
+
+macro_rules! counters {
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $field:ident,)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: u64,)+
+        }
+
+        impl $name {
+            /// Every counter with its name, for metrics.
+            pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field)),+].into_iter()
+            }
+
+            /// Adds another's counters to these.
+            pub const fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)+
+            }
+        }
+    };
+}
+
+counters! {
+    /// What one connection has done.
+    ConnectionStats {
+        /// Datagrams sent, retransmissions included.
+        datagrams_sent,
+        /// Bytes of those datagrams.
+        bytes_sent,
+        /// Datagrams received that authenticated.
+        datagrams_received,
+        /// Bytes of those datagrams.
+        bytes_received,
+        /// Messages accepted for sending.
+        messages_sent,
+        /// Messages delivered.
+        messages_received,
+        /// Packets declared lost.
+        packets_lost,
+        /// Packets declared lost whose acknowledgement came afterwards.
+        spurious_losses,
+        /// Bytes of messages sent again.
+        bytes_retransmitted,
+        /// Probe timeouts.
+        probe_timeouts,
+        /// Congestion events that reduced the window.
+        congestion_events,
+        /// Events of persistent congestion.
+        persistent_congestions,
+        /// Packets received twice, or too old to tell.
+        replayed,
+        /// Packets that did not authenticate.
+        forged_packet,
+        /// Datagrams that are not in the format.
+        malformed,
+        /// Datagrams of a kind that does not belong into the connection's state.
+        unexpected,
+        /// Moves of the peer to another address.
+        address_changes,
+    }
+}
+
+counters! {
+    /// What an endpoint has seen: datagrams dropped by reason, and the sums over its connections.
+    EndpointStats {
+        /// Datagrams received.
+        datagrams_received,
+        /// Datagrams sent.
+        datagrams_sent,
+        /// Connections opened.
+        connections_opened,
+        /// Connections removed.
+        connections_closed,
+        /// Dropped: no header of ours, or a reserved bit set.
+        malformed_header,
+        /// Dropped: another version.
+        unknown_version,
+        /// Dropped: a first packet that is short, or whose frames break the format.
+        malformed_initial,
+        /// Dropped: ticket sealed with a key that is not held.
+        ticket_unknown_key,
+        /// Dropped: ticket does not authenticate.
+        ticket_forged,
+        /// Dropped: ticket expired.
+        ticket_expired,
+        /// Dropped: the Noise message does not authenticate.
+        handshake_forged,
+        /// Dropped: the first packet of a connection that was opened before.
+        replayed_initial,
+        /// Dropped: data for a connection that is not here.
+        unknown_connection,
+        /// Dropped: too many connections.
+        connection_limit,
+        /// Dropped: too many connections whose handshake is not complete.
+        half_open_limit,
+        /// Ids of past connections forgotten before their tickets expired, for lack of room.
+        recent_ids_evicted,
+    }
+}

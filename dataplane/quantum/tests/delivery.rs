@@ -1,0 +1,44 @@
+//! Messages arrive once and in order, whatever the network does.
+
+mod common;
+
+use common::{Link, Pair, message};
+use quantum::Channel;
+use wire::Span;
+
+fn delivers(seed: u64, link: Link, count: u64, bytes: usize) -> Pair {
+    let mut pair = Pair::new(seed, link);
+    for number in 0..count {
+        pair.send(message(number, bytes));
+    }
+    pair.run_until(Span::from_ms(120_000), |pair| pair.at_node.messages.len() as u64 == count);
+    for number in 0..count {
+        pair.send_back(message(number, bytes));
+    }
+    pair.run_until(Span::from_ms(120_000), |pair| pair.at_client.messages.len() as u64 == count);
+    pair.run(Span::from_ms(3_000));
+    for inbox in [&pair.at_node, &pair.at_client] {
+        assert_eq!(inbox.messages.len() as u64, count, "delivered twice");
+        for (number, (_, channel, found)) in inbox.messages.iter().enumerate() {
+            assert_eq!((*channel, found), (Channel::Sync, &message(number as u64, bytes)));
+        }
+    }
+    assert_eq!(pair.client.queued_bytes(), 0, "acknowledged in full");
+    pair
+}
+
+#[test]
+fn messages_are_lost_or_doubled_or_out_of_order() {
+    for (seed, loss) in [(1, 0), (2, 1), (3, 10), (4, 30)] {
+        let link = Link { loss, duplicates: 2, delay_us: 10_000, jitter_us: 3_000, ..Link::default() };
+        delivers(seed, link, 2_000, 100);
+    }
+}
+
+#[test]
+fn large_messages_come_together_wrongly() {
+    for (seed, loss) in [(5, 0), (6, 1), (7, 10), (8, 30)] {
+        let link = Link { loss, duplicates: 1, delay_us: 5_000, jitter_us: 2_000, ..Link::default() };
+        delivers(seed, link, 12, 100_000);
+    }
+}
