@@ -1,1 +1,208 @@
 //! Documents, subscriptions and presence of the partitions of one shard, as a sans-I/O state machine.
+//!
+//! [`StateSync`] takes the messages of authenticated connections and tells what to append to the log, what
+//! to send and whom to close. It knows no socket, clock, thread or random source: time is an argument, the
+//! log is the [`AppendLog`] trait. What a writer sent is what is logged and relayed; the integrated Yjs
+//! document is a cache, and a fault of the CRDT library costs the cache, not the data. Messages are
+//! described in [`wire::sync`].
+//!
+//! The caller drives it so:
+//!
+//! 1. [`handle_recovered`](StateSync::handle_recovered) for each op of the log, then
+//!    [`finish_recovery`](StateSync::finish_recovery);
+//! 2. [`handle_open`](StateSync::handle_open), [`handle_message`](StateSync::handle_message),
+//!    [`handle_durable`](StateSync::handle_durable), [`handle_close`](StateSync::handle_close) as things
+//!    happen, [`handle_tick`](StateSync::handle_tick) when [`poll_timeout`](StateSync::poll_timeout) says;
+//! 3. [`poll_output`](StateSync::poll_output) until `None` after each of them, or after a batch; a send that
+//!    the transport refuses is reported by [`handle_blocked`](StateSync::handle_blocked) at once;
+//! 4. [`run_background`](StateSync::run_background) when there is nothing better to do.
+
+mod append_log;
+mod config;
+mod connection;
+mod delivery;
+mod document;
+mod documents;
+mod join;
+mod op_log;
+mod ops;
+mod output;
+mod pending_acks;
+mod placement;
+mod presence;
+mod presence_flow;
+mod recovery;
+mod stats;
+mod subscription;
+mod writers;
+mod yjs;
+mod yjs_scan;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+use slab::Slab;
+use wire::sync::{Channel, Client};
+use wire::{Code, Time};
+
+pub use append_log::{AppendLog, LogFull, LogOp};
+pub use config::{Limits, SyncConfig};
+pub use connection::{Session, SubscriberKey};
+pub use documents::DocumentInfo;
+pub use output::Output;
+pub use placement::{Owner, Placement};
+pub use recovery::RecoveryError;
+pub use stats::SyncStats;
+
+use connection::Connection;
+use document::Document;
+use output::{Queued, What};
+use pending_acks::PendingAcks;
+use subscription::Subscription;
+
+/// A hasher without a random key: the same input gives the same run.
+type FixedHasher = BuildHasherDefault<DefaultHasher>;
+
+/// The documents, subscriptions and presence of the partitions of one shard.
+pub struct StateSync {
+    config: SyncConfig,
+    placement: Placement,
+    incarnation: u64,
+    documents: Slab<Document>,
+    document_ids: HashMap<Box<str>, usize, FixedHasher>,
+    connections: HashMap<SubscriberKey, Connection, FixedHasher>,
+    subscriptions: Slab<Subscription>,
+    pending_acks: PendingAcks,
+    /// Subscriptions to acknowledge to at the end of this call.
+    acks_due: Vec<usize>,
+    outputs: VecDeque<Queued>,
+    /// Subscriptions to catch up, in turn.
+    catching_up: VecDeque<usize>,
+    /// The output polled last, in case it is refused.
+    last_polled: Option<Queued>,
+    /// Connections that are blocked or closing.
+    impaired: usize,
+    /// Whether the queue may hold outputs whose time has passed, though none is impaired any more.
+    is_degraded: bool,
+    /// Documents with updates to integrate.
+    queued_documents: VecDeque<usize>,
+    presence_due: BTreeSet<(Time, usize)>,
+    stats: SyncStats,
+}
+
+impl StateSync {
+    /// An empty shard. `incarnation` is the number of this run of the log: greater than any before.
+    #[must_use]
+    pub fn new(config: SyncConfig, placement: Placement, incarnation: u64) -> Self {
+        Self {
+            config,
+            placement,
+            incarnation,
+            documents: Slab::new(),
+            document_ids: HashMap::default(),
+            connections: HashMap::default(),
+            subscriptions: Slab::new(),
+            pending_acks: PendingAcks::default(),
+            acks_due: Vec::new(),
+            outputs: VecDeque::new(),
+            catching_up: VecDeque::new(),
+            last_polled: None,
+            impaired: 0,
+            is_degraded: false,
+            queued_documents: VecDeque::new(),
+            presence_due: BTreeSet::new(),
+            stats: SyncStats::default(),
+        }
+    }
+
+    /// A connection was authenticated. What an earlier one left open under the same key is closed first.
+    pub fn handle_open(&mut self, key: SubscriberKey, session: Session) {
+        self.handle_close(Time::ZERO, key);
+        self.connections.insert(key, Connection::new(session));
+    }
+
+    /// A connection is gone.
+    pub fn handle_close(&mut self, now: Time, key: SubscriberKey) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        self.impaired += usize::from(!connection.is_impaired());
+        connection.closing = true;
+        let open = std::mem::take(&mut connection.open);
+        for &subscription in open.values() {
+            self.unsubscribe(now, subscription);
+        }
+        self.connections.remove(&key);
+        self.impaired -= 1;
+        self.is_degraded = true;
+    }
+
+    /// A message came on a connection. What does not follow the format closes it.
+    pub fn handle_message(
+        &mut self,
+        now: Time,
+        key: SubscriberKey,
+        channel: Channel,
+        message: &[u8],
+        log: &mut impl AppendLog,
+    ) {
+        if channel == Channel::Probe || self.connections.get(&key).is_none_or(|found| found.closing) {
+            return;
+        }
+        match Client::decode(message) {
+            Ok(Client::Op { handle, counter, payload }) => self.handle_op(key, handle, counter, payload, log),
+            Ok(Client::Presence { handle, entries }) => self.handle_presence(now, key, handle, &entries),
+            Ok(Client::Join(join)) => self.handle_join(now, key, &join),
+            Ok(Client::Leave { handle }) => self.handle_leave(now, key, handle),
+            Err(_) => {
+                self.stats.messages_malformed += 1;
+                self.close(key, Code::MalformedMessage, "a sync message does not follow the format");
+            }
+        }
+        self.flush_acks();
+    }
+
+    /// The time is `now`: broadcasts the presence that is due.
+    pub fn handle_tick(&mut self, now: Time) {
+        while let Some(&(due, slot)) = self.presence_due.first() {
+            if due > now {
+                break;
+            }
+            self.presence_due.pop_first();
+            self.broadcast_presence(now, slot);
+        }
+    }
+
+    /// When [`handle_tick`](Self::handle_tick) is next wanted.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.presence_due.first().map(|&(due, _)| due)
+    }
+
+    /// Takes new settings.
+    pub fn set_config(&mut self, config: SyncConfig) {
+        self.config = config;
+    }
+
+    /// What happened so far, and how much there is now.
+    #[must_use]
+    pub fn stats(&self) -> SyncStats {
+        SyncStats {
+            connections: self.connections.len() as u64,
+            subscriptions: self.subscriptions.len() as u64,
+            documents: self.documents.len() as u64,
+            unacknowledged_ops: self.pending_acks.len() as u64,
+            ..self.stats.clone()
+        }
+    }
+
+    /// Tells the caller to close a connection, and takes nothing more from it.
+    fn close(&mut self, key: SubscriberKey, code: Code, reason: &'static str) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        if !connection.closing {
+            self.impaired += usize::from(!connection.is_impaired());
+            connection.closing = true;
+            let message = bytes::Bytes::new();
+            let what = What::Close(code, reason);
+            self.outputs.push_back(Queued { to: key, channel: Channel::Sync, message, what });
+        }
+    }
+}

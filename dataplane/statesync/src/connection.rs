@@ -1,0 +1,73 @@
+//! One connection: its session, what it has open, what is owed to it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use wire::Guuid;
+use wire::access::Grant;
+
+use crate::output::Queued;
+
+/// Names a connection. Chosen by the caller, and not used again before
+/// [`handle_close`](crate::StateSync::handle_close).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SubscriberKey(pub u64);
+
+/// Who speaks on a connection, out of its ticket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// The session.
+    pub session_id: Guuid,
+    /// The client instance: its op ids are this plus a counter.
+    pub writer_id: Guuid,
+    /// What it may do.
+    pub grants: Vec<Grant>,
+}
+
+/// Presence entries that a connection owns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PresenceUse {
+    pub(crate) clients: usize,
+    pub(crate) bytes: usize,
+}
+
+impl PresenceUse {
+    pub(crate) const fn release(&mut self, released: Self) {
+        self.clients = self.clients.saturating_sub(released.clients);
+        self.bytes = self.bytes.saturating_sub(released.bytes);
+    }
+}
+
+/// A connection's state.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) session: Session,
+    /// Handle to subscription.
+    pub(crate) open: BTreeMap<u32, usize>,
+    /// The transport takes no more for it.
+    pub(crate) blocked: bool,
+    /// It was told to close; nothing is sent or taken any more.
+    pub(crate) closing: bool,
+    /// Control messages that wait for it to become writable.
+    pub(crate) owed: VecDeque<Queued>,
+    pub(crate) owed_bytes: usize,
+    pub(crate) presence: PresenceUse,
+}
+
+impl Connection {
+    pub(crate) fn new(session: Session) -> Self {
+        Self {
+            session,
+            open: BTreeMap::new(),
+            blocked: false,
+            closing: false,
+            owed: VecDeque::new(),
+            owed_bytes: 0,
+            presence: PresenceUse::default(),
+        }
+    }
+
+    /// Whether messages to it must not be sent now.
+    pub(crate) const fn is_impaired(&self) -> bool {
+        self.blocked || self.closing
+    }
+}

@@ -1,0 +1,59 @@
+//! What the state machine asks its caller to do.
+
+use bytes::Bytes;
+use wire::Code;
+use wire::sync::Channel;
+
+use crate::connection::SubscriberKey;
+
+/// Something to do, in this order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Send a message. When the connection takes no more, tell
+    /// [`handle_blocked`](crate::StateSync::handle_blocked) before the next output is polled.
+    Send {
+        /// To this connection.
+        to: SubscriberKey,
+        /// On this channel.
+        channel: Channel,
+        /// The message, shared by all who receive it.
+        message: Bytes,
+    },
+    /// Close a connection, then call [`handle_close`](crate::StateSync::handle_close).
+    Close {
+        /// This one.
+        to: SubscriberKey,
+        /// With this code.
+        code: Code,
+        /// And this text.
+        reason: &'static str,
+    },
+}
+
+/// What a queued message is, which decides what happens when it cannot be sent now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum What {
+    /// Kept until it can.
+    Control,
+    /// An op as it comes; sent again from the kept ops.
+    Op { subscription: usize, sequence: u64 },
+    /// A kept op; sent again in the same way.
+    KeptOp { subscription: usize, sequence: u64 },
+    /// Sent again from the same state.
+    State { subscription: usize, offset: usize },
+    /// Made again.
+    Ack { subscription: usize },
+    /// Made again, with all who are here.
+    Presence { subscription: usize },
+    /// Tells the caller to close.
+    Close(Code, &'static str),
+}
+
+/// A queued output.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    pub(crate) to: SubscriberKey,
+    pub(crate) channel: Channel,
+    pub(crate) message: Bytes,
+    pub(crate) what: What,
+}

@@ -1,0 +1,89 @@
+//! Presence on its way from one subscriber to all of a document.
+
+use bytes::Bytes;
+use wire::sync::{Channel, PresenceEntry};
+use wire::{Code, Time};
+
+use crate::output::{Queued, What};
+use crate::presence::Verdict;
+use crate::{StateSync, SubscriberKey};
+
+impl StateSync {
+    pub(crate) fn handle_presence(
+        &mut self,
+        now: Time,
+        key: SubscriberKey,
+        handle: u32,
+        entries: &[PresenceEntry<'_>],
+    ) {
+        let connection = self.connections.get_mut(&key).expect("checked by the caller");
+        let Some(&subscription) = connection.open.get(&handle) else {
+            self.send_error(key, handle, Code::UnknownHandle, "presence under a handle that is not open");
+            return;
+        };
+        let slot = self.subscriptions[subscription].document;
+        let session_id = connection.session.session_id;
+        let mut used = connection.presence;
+        let mut refused = 0;
+        for entry in entries {
+            let presence = &mut self.documents[slot].presence;
+            match presence.update(key, session_id, entry, &mut used, &self.config.limits) {
+                Verdict::Taken { released } => {
+                    self.stats.presence_taken += 1;
+                    if let Some((owner, released)) = released
+                        && let Some(connection) = self.connections.get_mut(&owner)
+                    {
+                        connection.presence.release(released);
+                    }
+                }
+                Verdict::Spoofed => self.stats.presence_spoofed += 1,
+                Verdict::Stale => self.stats.presence_stale += 1,
+                Verdict::Refused => refused += 1,
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(&key) {
+            connection.presence = used;
+        }
+        if refused > 0 {
+            self.stats.presence_refused += refused;
+            let text = "presence entries over the connection's or the document's limit were not taken";
+            self.send_error(key, handle, Code::LimitReached, text);
+        }
+        if self.documents[slot].presence.has_changes() {
+            self.schedule_presence(now, slot);
+        }
+    }
+
+    /// Broadcasts at once after a pause, else a tick after the last time.
+    pub(crate) fn schedule_presence(&mut self, now: Time, slot: usize) {
+        let presence = &mut self.documents[slot].presence;
+        if presence.due.is_some() {
+            return;
+        }
+        let due = presence.next_broadcast(now, self.config.presence_tick);
+        if due <= now {
+            self.broadcast_presence(now, slot);
+        } else {
+            presence.due = Some(due);
+            self.presence_due.insert((due, slot));
+        }
+    }
+
+    /// Sends what changed to all subscribers, encoded once.
+    pub(crate) fn broadcast_presence(&mut self, now: Time, slot: usize) {
+        let Some(document) = self.documents.get_mut(slot) else { return };
+        for message in document.presence.broadcast(now, slot as u32) {
+            self.stats.presence_broadcasts += 1;
+            for at in 0..self.documents[slot].subscribers.len() {
+                let subscription = self.documents[slot].subscribers[at];
+                self.send_presence(subscription, Channel::Presence, message.clone());
+            }
+        }
+    }
+
+    pub(crate) fn send_presence(&mut self, subscription: usize, channel: Channel, message: Bytes) {
+        let to = self.subscriptions[subscription].key;
+        let what = What::Presence { subscription };
+        self.outputs.push_back(Queued { to, channel, message, what });
+    }
+}

@@ -1,0 +1,262 @@
+//! A look at a Yjs update (v1) before the CRDT library sees it.
+//!
+//! The library takes memory for counts that it reads, and descends into nested values without a bound on
+//! its stack; a stack overflow ends the process and cannot be caught. This walk follows the library's
+//! reading of the format, byte for byte, and refuses counts that the input cannot hold, values that nest too
+//! deep, client ids above 53 bits and clocks above 32.
+
+use wire::Malformed;
+use wire::varint::Reader;
+
+use crate::config::VALUE_DEPTH_MAX;
+
+/// The bits of a Yjs client id.
+const CLIENT_ID_BITS: u32 = 53;
+
+const HAS_ORIGIN: u8 = 0x80;
+const HAS_RIGHT_ORIGIN: u8 = 0x40;
+const HAS_PARENT_KEY: u8 = 0x20;
+
+/// Walks through a whole update. It must end where the input ends.
+pub(crate) fn scan_update(update: &[u8]) -> Result<(), Malformed> {
+    let mut reader = Reader::new(update);
+    // A client takes three bytes at least: its count of blocks, its id, its clock.
+    for _ in 0..count(&mut reader, "client count", 3)? {
+        let blocks = count(&mut reader, "block count", 2)?;
+        client(&mut reader)?;
+        let mut clock = u64::from(reader.varint32("clock")?);
+        for _ in 0..blocks {
+            let start = reader.malformed("clock");
+            clock += block(&mut reader)?;
+            if clock > u64::from(u32::MAX) {
+                return Err(start);
+            }
+        }
+    }
+    delete_set(&mut reader)?;
+    if reader.is_empty() { Ok(()) } else { Err(reader.malformed("end of update")) }
+}
+
+/// Refuses a state vector (v1) that claims more clients than it has bytes for.
+pub(crate) fn scan_state_vector(vector: &[u8]) -> Result<(), Malformed> {
+    let mut reader = Reader::new(vector);
+    for _ in 0..count(&mut reader, "state vector length", 2)? {
+        client(&mut reader)?;
+        reader.varint32("clock")?;
+    }
+    if reader.is_empty() { Ok(()) } else { Err(reader.malformed("end of state vector")) }
+}
+
+/// Walks through a block; answers with the clocks that it takes, or a little more for texts and values.
+fn block(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
+    let info = reader.u8("block info")?;
+    if info == 0 || info == 10 {
+        return Ok(u64::from(reader.varint32("block length")?));
+    }
+    if info & HAS_ORIGIN != 0 {
+        id(reader)?;
+    }
+    if info & HAS_RIGHT_ORIGIN != 0 {
+        id(reader)?;
+    }
+    if info & (HAS_ORIGIN | HAS_RIGHT_ORIGIN) == 0 {
+        if reader.varint32("parent info")? == 1 {
+            reader.string("parent name")?;
+        } else {
+            id(reader)?;
+        }
+        if info & HAS_PARENT_KEY != 0 {
+            reader.string("parent key")?;
+        }
+    }
+    content(reader, info & 0x0f)
+}
+
+fn content(reader: &mut Reader<'_>, kind: u8) -> Result<u64, Malformed> {
+    let start = reader.malformed("block content");
+    match kind {
+        1 => return Ok(u64::from(reader.varint32("deleted length")?)),
+        2 => {
+            // The library reads one string more than the count says; what it reads is what counts here.
+            let strings = count(reader, "string count", 1)?;
+            for _ in 0..=strings {
+                reader.string("string")?;
+            }
+            return Ok(strings + 1);
+        }
+        3 => drop(reader.bytes("binary")?),
+        4 => return Ok(reader.string("text")?.len() as u64),
+        5 => drop(reader.string("embedded value")?),
+        6 => {
+            reader.string("format key")?;
+            reader.string("format value")?;
+        }
+        7 => match reader.u8("type")? {
+            0..=2 | 4..=6 | 9 | 15 => {}
+            3 => drop(reader.string("element name")?),
+            _ => return Err(start),
+        },
+        8 => {
+            let values = count(reader, "value count", 1)?;
+            for _ in 0..values {
+                value(reader, VALUE_DEPTH_MAX)?;
+            }
+            return Ok(values);
+        }
+        9 => {
+            reader.string("document id")?;
+            value(reader, VALUE_DEPTH_MAX)?;
+        }
+        _ => return Err(start),
+    }
+    Ok(1)
+}
+
+fn value(reader: &mut Reader<'_>, depth_left: usize) -> Result<(), Malformed> {
+    let start = reader.malformed("value");
+    if depth_left == 0 {
+        return Err(reader.malformed("nesting of values"));
+    }
+    match reader.u8("value")? {
+        120 | 121 | 126 | 127 => {}
+        125 => signed(reader)?,
+        124 => drop(reader.take(4, "value")?),
+        122 | 123 => drop(reader.take(8, "value")?),
+        119 => drop(reader.string("value")?),
+        116 => drop(reader.bytes("value")?),
+        118 => {
+            for _ in 0..count(reader, "map length", 2)? {
+                reader.string("map key")?;
+                value(reader, depth_left - 1)?;
+            }
+        }
+        117 => {
+            for _ in 0..count(reader, "array length", 1)? {
+                value(reader, depth_left - 1)?;
+            }
+        }
+        _ => return Err(start),
+    }
+    Ok(())
+}
+
+/// A signed variable-length integer: the bytes that go on, and the last.
+fn signed(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    let start = reader.malformed("integer");
+    for _ in 0..10 {
+        if reader.u8("integer")? & 0x80 == 0 {
+            return Ok(());
+        }
+    }
+    Err(start)
+}
+
+fn delete_set(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    for _ in 0..count(reader, "delete set", 2)? {
+        client(reader)?;
+        for _ in 0..count(reader, "deleted ranges", 2)? {
+            let start = reader.malformed("deleted range");
+            if reader.varint32("clock")?.checked_add(reader.varint32("deleted length")?).is_none() {
+                return Err(start);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn id(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    client(reader)?;
+    reader.varint32("clock")?;
+    Ok(())
+}
+
+fn client(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    let start = reader.malformed("client id");
+    if reader.varint("client id")? >> CLIENT_ID_BITS == 0 { Ok(()) } else { Err(start) }
+}
+
+/// A count of things that take `bytes_min` bytes each.
+fn count(reader: &mut Reader<'_>, what: &'static str, bytes_min: u64) -> Result<u64, Malformed> {
+    let start = reader.malformed(what);
+    let count = u64::from(reader.varint32(what)?);
+    if count <= reader.remaining() as u64 / bytes_min { Ok(count) } else { Err(start) }
+}
+
+#[cfg(test)]
+mod tests {
+    use yrs::updates::decoder::Decode;
+    use yrs::updates::encoder::Encode;
+    use yrs::{Any, Array, Doc, Map, ReadTxn, Text, Transact, Update, WriteTxn, XmlFragment};
+
+    use super::*;
+
+    /// An update with all that a document may hold.
+    fn rich_update() -> Vec<u8> {
+        let doc = Doc::with_client_id(7);
+        let mut txn = doc.transact_mut();
+        let text = txn.get_or_insert_text("text");
+        text.insert(&mut txn, 0, "héllo 𝄞 world");
+        text.insert_embed(&mut txn, 3, Any::from(vec![Any::from(1_i64), Any::Null]));
+        text.format(&mut txn, 0, 3, [("bold".into(), Any::from(true))].into());
+        text.remove_range(&mut txn, 1, 2);
+        let map = txn.get_or_insert_map("map");
+        map.insert(&mut txn, "nested", yrs::MapPrelim::from([("k", 1.5)]));
+        map.insert(&mut txn, "bytes", Any::from(vec![1_u8, 2, 3]));
+        map.insert(&mut txn, "big", Any::Number(yrs::Number::Int(i64::MIN)));
+        let array = txn.get_or_insert_array("array");
+        array.insert_range(&mut txn, 0, [Any::from("x"), Any::from(-70_000_i64), Any::from(false)]);
+        let xml = txn.get_or_insert_xml_fragment("xml");
+        xml.insert(&mut txn, 0, yrs::XmlElementPrelim::empty("p"));
+        xml.insert(&mut txn, 1, yrs::XmlTextPrelim::new("t"));
+        array.insert(&mut txn, 0, Doc::with_client_id(8));
+        drop(txn);
+        doc.transact().encode_state_as_update_v1(&yrs::StateVector::default())
+    }
+
+    #[test]
+    fn a_good_update_or_state_vector_is_refused() {
+        let update = rich_update();
+        assert_eq!(scan_update(&update), Ok(()));
+        assert_eq!(scan_update(Update::EMPTY_V1), Ok(()));
+        let vector = Update::decode_v1(&update).unwrap().state_vector().encode_v1();
+        assert_eq!(scan_state_vector(&vector), Ok(()));
+        assert_eq!(scan_state_vector(&[0]), Ok(()));
+    }
+
+    #[test]
+    fn a_cut_update_passes() {
+        let update = rich_update();
+        for at in 0..update.len() {
+            assert!(scan_update(&update[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_changed_update_passes_the_scan_and_means_more_to_the_library() {
+        let update = rich_update();
+        for at in 0..update.len() {
+            for value in 0..=255 {
+                let mut changed = update.clone();
+                changed[at] = value;
+                if scan_update(&changed).is_ok() {
+                    let _ = std::panic::catch_unwind(|| Update::decode_v1(&changed).is_ok());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nested_arrays_overflow_the_stack() {
+        let mut update = vec![1, 1, 1, 0, 8, 1, 1, b'a', 1];
+        update.extend([117, 1].repeat(500_000));
+        update.extend([126, 0]);
+        assert_eq!(scan_update(&update).unwrap_err().what, "nesting of values");
+    }
+
+    #[test]
+    fn a_count_takes_memory_before_it_is_true() {
+        assert!(scan_update(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0]).is_err());
+        assert!(scan_update(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 0]).is_err());
+        assert!(scan_state_vector(&[0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
+    }
+}
