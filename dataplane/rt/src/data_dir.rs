@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use crate::layout::{self, Layout};
-use crate::{Result, RtError};
+use crate::{LogDir, Result, RtError};
 
 const LOCK_NAME: &str = "LOCK";
 /// The most of a lock file that an error repeats, bytes.
@@ -74,6 +74,14 @@ impl DataDir {
     /// [`RtError::File`].
     pub fn write_layout(&self, layout: &Layout) -> Result<()> {
         layout::write(&self.path, layout)
+    }
+
+    /// The directory of one shard's log, created where it is missing.
+    ///
+    /// # Errors
+    /// [`RtError::File`].
+    pub fn log_dir(&self, shard: usize) -> Result<LogDir> {
+        LogDir::open(self.path.join(format!("shard-{shard:03}")))
     }
 }
 

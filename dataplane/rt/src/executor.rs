@@ -13,14 +13,15 @@ use crate::{Result, RtError};
 
 /// The locked-memory limit under which glommio's rings do not start, bytes.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
-/// Memory that an executor registers for log writes, bytes. More comes from the allocator, unregistered.
-const IO_MEMORY_BYTES: usize = 256 * 1024;
+/// Memory that an executor registers with each of its three rings, bytes: the least it takes, since log buffers
+/// are our own.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Entries of each of the executor's rings: the log has few operations in flight.
 const RING_DEPTH: usize = 64;
 /// How far a shard's timed sleep may overshoot, ns. The default of 50 us is half of a log write.
 const TIMER_SLACK_NS: libc::c_ulong = 1_000;
 
-const _: () = assert!((IO_MEMORY_BYTES as u64) < MEMLOCK_BYTES_MIN);
+const _: () = assert!(3 * (IO_MEMORY_BYTES as u64) < MEMLOCK_BYTES_MIN);
 
 /// A shard's thread.
 #[derive(Debug)]
@@ -131,6 +132,19 @@ pub fn pin_current_thread(core: usize) -> Result<()> {
         Ok(())
     } else {
         Err(RtError::CoreNotAllowed { core, allowed: allowed_cores() })
+    }
+}
+
+/// Gives the calling thread the main thread's mask back: a thread starts with the mask of the shard that made it.
+pub(crate) fn unpin_current_thread() {
+    // SAFETY: all-zero is an empty, valid set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    let bytes = size_of::<libc::cpu_set_t>();
+    // SAFETY: `set` is writable for `bytes`; the process id is the main thread's id.
+    let known = unsafe { libc::sched_getaffinity(libc::getpid(), bytes, &raw mut set) };
+    if known == 0 {
+        // SAFETY: `set` is readable for `bytes`; 0 is the calling thread. On failure it stays pinned, and slower.
+        unsafe { libc::sched_setaffinity(0, bytes, &raw const set) };
     }
 }
 

@@ -19,6 +19,7 @@ mod doorbell;
 mod error;
 mod executor;
 mod layout;
+mod log_files;
 mod packets;
 mod pages;
 mod socket;
@@ -32,5 +33,6 @@ pub use executor::{
     yield_now,
 };
 pub use layout::{LAYOUT_VERSION, Layout};
+pub use log_files::{LogBuffer, LogDir, LogFile, LogStorage, PreparingSegment, Sync};
 pub use packets::{PacketCounters, PacketRing, PacketRingConfig, Polled, Sent, Wake};
 pub use socket::{SocketOptions, bind_group};

@@ -1,0 +1,120 @@
+//! The segment files of one shard's log.
+//!
+//! A segment is made whole before it has its name: allocated, zeroed and synced, so that a write into it changes
+//! no metadata and one durable write is one request to the device. A crash in between leaves a `.new` file, which
+//! the next start removes.
+
+mod file;
+mod prepare;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use wal::{parse_segment_file_name, segment_file_name};
+
+pub use file::{LogBuffer, LogFile, Sync};
+pub use prepare::PreparingSegment;
+pub use storage::LogStorage;
+
+use crate::data_dir::sync_dir;
+use crate::{Doorbell, Result, RtError};
+
+/// What an unfinished segment's name ends with.
+const UNFINISHED: &str = ".new";
+
+/// The directory of one shard's log.
+#[derive(Clone, Debug)]
+pub struct LogDir {
+    path: PathBuf,
+}
+
+impl LogDir {
+    /// Opens the directory, creating it where it is missing, and removes what a crash left unfinished.
+    ///
+    /// # Errors
+    /// [`RtError::File`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        fs::create_dir_all(&path).map_err(RtError::file("create directory", &path))?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
+        let dir = Self { path };
+        for name in dir.names()?.into_iter().filter(|name| name.ends_with(UNFINISHED)) {
+            let path = dir.path.join(name);
+            fs::remove_file(&path).map_err(RtError::file("remove", &path))?;
+        }
+        Ok(dir)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The segments that exist, in order. Other files are left alone.
+    ///
+    /// # Errors
+    /// [`RtError::File`].
+    pub fn segments(&self) -> Result<Vec<u32>> {
+        let mut segments: Vec<u32> =
+            self.names()?.iter().filter_map(|name| parse_segment_file_name(name)).collect();
+        segments.sort_unstable();
+        Ok(segments)
+    }
+
+    /// Makes a segment of `segment_bytes` zeros, on disk with its name when this returns; an existing one is
+    /// extended with zeros where it is shorter. Blocks for as long as the device takes.
+    ///
+    /// # Errors
+    /// [`RtError::File`], also when the device is full.
+    pub fn prepare_segment(&self, segment: u32, segment_bytes: u64) -> Result<()> {
+        prepare::prepare(&self.path, segment, segment_bytes)
+    }
+
+    /// [`Self::prepare_segment`] on a thread of its own, off the shard's core; `done` is rung at the end.
+    ///
+    /// # Errors
+    /// [`RtError::File`] when no thread can be had.
+    pub fn prepare_in_background(
+        &self,
+        segment: u32,
+        segment_bytes: u64,
+        done: Doorbell,
+    ) -> Result<PreparingSegment> {
+        PreparingSegment::start(self.path.clone(), segment, segment_bytes, done)
+    }
+
+    /// Opens a prepared segment for durable writing. To be called in a shard's executor.
+    ///
+    /// # Errors
+    /// [`RtError::File`].
+    pub async fn open_segment(&self, segment: u32, sync: Sync) -> Result<LogFile> {
+        LogFile::open(self.segment_path(segment), sync).await
+    }
+
+    /// The files as recovery wants them.
+    #[must_use]
+    pub fn storage(&self) -> LogStorage {
+        LogStorage::new(self.clone())
+    }
+
+    fn segment_path(&self, segment: u32) -> PathBuf {
+        self.path.join(segment_file_name(segment))
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let failed = || RtError::file("list directory", &self.path);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed())? {
+            let name = entry.map_err(failed())?.file_name();
+            // A name that is no text is not one of ours.
+            names.extend(name.into_string().ok());
+        }
+        Ok(names)
+    }
+}

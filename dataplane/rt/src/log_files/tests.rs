@@ -1,0 +1,150 @@
+//! Segments on a real filesystem.
+
+use wal::{AlignedBuffer, BLOCK_BYTES, Storage, segment_file_name};
+
+use super::*;
+use crate::{PacketRing, PacketRingConfig, run_local};
+
+const SEGMENT_BYTES: u64 = 256 * 1024;
+
+fn filled(byte: u8) -> LogBuffer {
+    let mut buffer = LogBuffer::new(4 * BLOCK_BYTES);
+    buffer.as_mut_slice().fill(byte);
+    buffer
+}
+
+fn log_dir() -> (tempfile::TempDir, LogDir) {
+    let temp = tempfile::tempdir().expect("temporary directory");
+    let dir = LogDir::open(temp.path().join("shard-000")).expect("log directory");
+    (temp, dir)
+}
+
+#[test]
+fn what_was_written_durably_is_what_recovery_reads() {
+    let (_temp, dir) = log_dir();
+    dir.prepare_segment(3, SEGMENT_BYTES).expect("segment");
+    for (sync, offset) in [(Sync::WithWrite, 0), (Sync::AfterWrite, 4 * BLOCK_BYTES)] {
+        let written = run_local(async {
+            let file = dir.open_segment(3, sync).await?;
+            file.write(filled(7), 2 * BLOCK_BYTES, offset as u64).await?;
+            file.close().await
+        });
+        written.expect("executor").expect("write");
+        let mut storage = dir.storage();
+        let mut read = vec![1; 8 * BLOCK_BYTES];
+        assert_eq!(storage.segments().expect("segments"), [3]);
+        assert_eq!(storage.read(3, offset as u64, &mut read).expect("read"), read.len());
+        let (ours, rest) = read.split_at(2 * BLOCK_BYTES);
+        assert!(ours.iter().all(|byte| *byte == 7) && rest.iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn a_torn_tail_is_zeroed_and_nothing_else() {
+    let (_temp, dir) = log_dir();
+    dir.prepare_segment(0, SEGMENT_BYTES).expect("segment");
+    run_local(async {
+        let file = dir.open_segment(0, Sync::WithWrite).await?;
+        file.write(filled(9), 4 * BLOCK_BYTES, 0).await
+    })
+    .expect("executor")
+    .expect("write");
+    let mut storage = dir.storage();
+    let block = BLOCK_BYTES as u64;
+    storage.zero(0, block..3 * block).expect("zero");
+    storage.sync(0).expect("sync");
+    let mut read = vec![0; 4 * BLOCK_BYTES];
+    dir.storage().read(0, 0, &mut read).expect("read");
+    let bytes: Vec<u8> = read.chunks(BLOCK_BYTES).map(|block| block[0]).collect();
+    assert_eq!(bytes, [9, 0, 0, 9]);
+    assert_eq!(storage.read(0, SEGMENT_BYTES, &mut read).expect("the end"), 0);
+}
+
+#[test]
+fn an_unfinished_segment_is_not_taken_for_one() {
+    let (_temp, dir) = log_dir();
+    dir.prepare_segment(1, SEGMENT_BYTES).expect("segment");
+    let unfinished = dir.path().join(format!("{}{UNFINISHED}", segment_file_name(2)));
+    fs::write(&unfinished, b"half").expect("unfinished");
+    let dir = LogDir::open(dir.path()).expect("reopen");
+    assert_eq!(dir.segments().expect("segments"), [1]);
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn a_short_segment_is_extended_and_keeps_its_content() {
+    let (_temp, dir) = log_dir();
+    let path = dir.segment_path(5);
+    fs::write(&path, [3; 100]).expect("short segment");
+    dir.prepare_segment(5, SEGMENT_BYTES).expect("extend");
+    let content = fs::read(&path).expect("read");
+    assert_eq!(content.len() as u64, SEGMENT_BYTES);
+    assert!(content[..100].iter().all(|byte| *byte == 3) && content[100..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_misaligned_write_reaches_no_disk() {
+    let (_temp, dir) = log_dir();
+    dir.prepare_segment(0, SEGMENT_BYTES).expect("segment");
+    let block = BLOCK_BYTES;
+    for (bytes, offset) in [(block - 1, 0), (block, 512), (0, 0), (5 * block, 0)] {
+        let error = run_local(async {
+            let file = dir.open_segment(0, Sync::WithWrite).await?;
+            file.write(filled(1), bytes, offset).await
+        })
+        .expect("executor")
+        .expect_err("misaligned");
+        assert!(matches!(error, RtError::Misaligned { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_segment_is_named() {
+    let (_temp, dir) = log_dir();
+    let opened = run_local(dir.open_segment(8, Sync::WithWrite)).expect("executor");
+    let error = opened.err().expect("a missing segment").to_string();
+    assert!(error.contains("segment-0000000008.log"), "{error}");
+}
+
+#[test]
+fn a_full_device_stops_the_write_with_its_errno() {
+    let (_temp, dir) = log_dir();
+    std::os::unix::fs::symlink("/dev/full", dir.segment_path(0)).expect("link");
+    let written = run_local(async {
+        let file = dir.open_segment(0, Sync::WithWrite).await?;
+        file.write(filled(1), BLOCK_BYTES, 0).await
+    });
+    let error = written.expect("executor").expect_err("a full device");
+    assert!(matches!(&error, RtError::File { source, .. } if source.raw_os_error().is_some()), "{error}");
+}
+
+#[test]
+fn a_filesystem_without_direct_io_is_still_durable_storage() {
+    let Ok(temp) = tempfile::tempdir_in("/dev/shm") else { return };
+    let dir = LogDir::open(temp.path()).expect("log directory");
+    dir.prepare_segment(0, SEGMENT_BYTES).expect("segment");
+    run_local(async {
+        let file = dir.open_segment(0, Sync::WithWrite).await?;
+        file.write(filled(4), BLOCK_BYTES, 0).await
+    })
+    .expect("executor")
+    .expect("write");
+    let mut read = vec![0; BLOCK_BYTES];
+    dir.storage().read(0, 0, &mut read).expect("read");
+    assert!(read.iter().all(|byte| *byte == 4));
+}
+
+#[test]
+fn a_segment_prepared_in_the_background_wakes_the_sleeping_shard() {
+    let (_temp, dir) = log_dir();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
+    let mut ring = PacketRing::new(socket, PacketRingConfig::default()).expect("ring");
+    let preparing = dir.prepare_in_background(0, SEGMENT_BYTES, ring.doorbell()).expect("thread");
+    let slice = Some(std::time::Duration::from_millis(1));
+    while !preparing.is_finished() {
+        ring.wait(slice, || !preparing.is_finished()).expect("wait");
+    }
+    assert_eq!(preparing.segment(), 0);
+    preparing.finish().expect("prepared");
+    assert_eq!(dir.segments().expect("segments"), [0]);
+}
