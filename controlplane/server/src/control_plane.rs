@@ -220,3 +220,34 @@ async fn rotate_once(store: &dyn MetaStore, now_unix_s: u64, rotate_s: u32) -> R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use store::EmbeddedStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_is_not_rotated_when_due_or_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn MetaStore> = Arc::new(EmbeddedStore::open(&dir.path().join("meta")).unwrap());
+        prepare(&*store, &Config::default()).await.unwrap();
+        prepare(&*store, &Config::default()).await.unwrap();
+        let (loaded, revision) = View::load(&*store).await.unwrap();
+        let first = loaded.keys.keys[0].clone();
+        assert_eq!((loaded.keys.keys.len(), loaded.settings.version), (1, 1));
+        let (sender, mut view) = watch::channel(loaded);
+        let (stop, stopped) = watch::channel(false);
+        let following = tokio::spawn(follow(Arc::clone(&store), sender, revision, stopped));
+
+        let due_unix_s = first.created_unix_s + 3_600;
+        rotate_once(&*store, due_unix_s - 1, 3_600).await.unwrap();
+        rotate_once(&*store, due_unix_s, 3_600).await.unwrap();
+        rotate_once(&*store, due_unix_s, 3_600).await.unwrap();
+        let seen = view.wait_for(|view| view.keys.keys.len() > 1).await.unwrap().clone();
+        assert_eq!(seen.keys.keys.iter().map(|key| key.key_id).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(seen.keys.keys[1], first);
+        stop.send_replace(true);
+        following.await.unwrap();
+    }
+}

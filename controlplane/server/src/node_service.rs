@@ -51,6 +51,8 @@ impl v1::node_service_server::NodeService for NodeService {
                 ended = serve(&nodes, view, &mut reports, &sender) => ended,
                 _ = stop.wait_for(|stop| *stop) => Err(ControlError::Draining.into()),
             };
+            // Before the stream ends: who waits for that may want to open the store again.
+            drop(nodes);
             if let Err(status) = ended {
                 // Full or closed: the node sees the stream end in any case.
                 drop(sender.try_send(Err(status)));
