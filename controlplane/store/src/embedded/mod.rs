@@ -30,8 +30,8 @@ const HISTORY_MAX: usize = 4_096;
 const HISTORY_BYTES_MAX: usize = 32 << 20;
 /// Watchers at one time.
 const WATCHERS_MAX: usize = 1_024;
-/// How often leases are looked at.
-const LEASE_TICK: Duration = Duration::from_millis(200);
+/// The longest that the thread waits before it looks at its leases again.
+const LEASE_TICK: Duration = Duration::from_secs(1);
 /// Leases that one look may end.
 const EXPIRE_MAX: usize = 1_024;
 
@@ -196,7 +196,7 @@ struct Owner {
 impl Owner {
     fn run(mut self) {
         loop {
-            let first = match self.waiting.recv_timeout(LEASE_TICK) {
+            let first = match self.waiting.recv_timeout(self.patience()) {
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -218,6 +218,12 @@ impl Owner {
                 return;
             }
         }
+    }
+
+    /// How long to wait for a request: until a lease ends, but the clock may be set meanwhile.
+    fn patience(&self) -> Duration {
+        let ends = self.state.next_expiry_unix_ms().unwrap_or(u64::MAX);
+        Duration::from_millis(ends.saturating_sub(now_unix_ms())).min(LEASE_TICK)
     }
 
     fn make_durable(&mut self) -> Result<(), StoreError> {

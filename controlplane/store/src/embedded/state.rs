@@ -95,6 +95,8 @@ pub(super) struct State {
     revision: u64,
     entries: BTreeMap<String, Entry>,
     leases: BTreeMap<u64, Lease>,
+    /// When each lease ends, Unix milliseconds, and which: the soonest first.
+    ends: BTreeSet<(u64, u64)>,
     live_bytes: u64,
     made: Vec<Op>,
 }
@@ -192,11 +194,16 @@ impl State {
 
     /// Ends the leases whose time is over, at most `count_max` of them.
     pub(super) fn expire(&mut self, now_unix_ms: u64, count_max: usize) {
-        let over = self.leases.iter().filter(|(_, lease)| lease.expires_unix_ms <= now_unix_ms);
-        let over: Vec<_> = over.map(|(&id, _)| LeaseId(id)).take(count_max).collect();
+        let over = self.ends.range(..=(now_unix_ms, u64::MAX)).take(count_max);
+        let over: Vec<_> = over.map(|&(_, id)| LeaseId(id)).collect();
         for lease in over {
             self.lease_revoke(lease).expect("the lease was found here");
         }
+    }
+
+    /// When the next lease ends, Unix milliseconds.
+    pub(super) fn next_expiry_unix_ms(&self) -> Option<u64> {
+        self.ends.first().map(|&(expires_unix_ms, _)| expires_unix_ms)
     }
 
     fn make(&mut self, op: Op) {
@@ -228,10 +235,13 @@ impl State {
                     self.live_bytes += OVERHEAD_BYTES;
                     Lease { ttl_s, expires_unix_ms, keys: BTreeSet::new() }
                 });
+                self.ends.remove(&(lease.expires_unix_ms, *id));
+                self.ends.insert((expires_unix_ms, *id));
                 lease.expires_unix_ms = expires_unix_ms;
             }
             Op::LeaseEnd { id } => {
-                if self.leases.remove(id).is_some() {
+                if let Some(lease) = self.leases.remove(id) {
+                    self.ends.remove(&(lease.expires_unix_ms, *id));
                     self.live_bytes -= OVERHEAD_BYTES;
                 }
             }
@@ -291,9 +301,10 @@ mod tests {
         let mut compacted = State::default();
         state.snapshot().for_each(|op| compacted.apply(&op));
         assert_eq!(compacted, state);
+        assert_eq!(state.next_expiry_unix_ms(), Some(15_000));
         state.expire(14_999, 9);
         assert!(state.get("a/2").is_some());
         state.expire(15_000, 9);
-        assert_eq!((state.get("a/2"), state.live_bytes()), (None, 0));
+        assert_eq!((state.get("a/2"), state.live_bytes(), state.next_expiry_unix_ms()), (None, 0, None));
     }
 }
