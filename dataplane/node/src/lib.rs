@@ -1,1 +1,20 @@
-//! A node: configuration to plan, start, serve, drain; and its agent thread.
+//! A node: the process that owns documents. One thread per shard, pinned to its core, and one for the agent.
+//!
+//! [`Node::start`] turns a configuration into running shards, [`Node::ready`] waits until clients are served,
+//! [`Node::drain`] ends without losing anything. The loop of a core is in `shard_loop`; the agent, which alone
+//! speaks gRPC, in `agent`. No edit ever passes through the agent.
+
+mod agent;
+mod config;
+mod convert;
+mod error;
+mod log_driver;
+mod metrics;
+mod node;
+mod shard_loop;
+mod shard_start;
+mod state;
+
+pub use config::{IdlePolicy, NodeConfig};
+pub use error::NodeError;
+pub use node::{Node, NodeSummary};

@@ -3,6 +3,8 @@
 use statesync::Placement;
 use wire::Guuid;
 
+use crate::status::Figure;
+
 /// The settings that a running shard applies without a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ShardSettings {
@@ -19,7 +21,7 @@ pub struct ShardSettings {
 }
 
 /// From the agent to a shard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Keys that open tickets, newest first.
     TicketKeys(Vec<(u32, [u8; 32])>),
@@ -49,8 +51,8 @@ pub enum Report {
     Ready,
     /// Settings of this version are in force.
     SettingsApplied(u64),
-    /// Figures since the start, by name.
-    Status(Vec<(&'static str, u64)>),
+    /// What it has done and holds.
+    Status(Vec<Figure>),
     /// Everything is durable and told; the shard has stopped.
     Drained,
 }

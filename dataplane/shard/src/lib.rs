@@ -1,1 +1,18 @@
-//! One loop that wires transport, state sync and log together.
+//! One shard: the transport, the documents and the log of one core, wired together.
+//!
+//! A shard is still a state machine: it is handed datagrams, commands of the agent and finished writes, and
+//! hands out datagrams, writes and reports. The machine underneath (rings, files, cores) drives it from
+//! `node`; a simulator can drive it just as well.
+//!
+//! It must never wait: whoever has to wait for something is a queue with a limit in one of the machines.
+
+mod command;
+mod log;
+mod sessions;
+mod shard;
+mod sink;
+mod status;
+
+pub use command::{Command, Report, ShardSettings};
+pub use shard::{Shard, ShardConfig};
+pub use status::Figure;

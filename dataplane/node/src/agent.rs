@@ -1,0 +1,224 @@
+//! The agent: the one thread of a node that speaks gRPC. It reports to the control plane and hands the
+//! shards what the control plane says, as values over bounded rings. No edit passes through it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::node_command::Command as Said;
+use proto::v1::node_report::Report as Told;
+use proto::v1::node_service_client::NodeServiceClient;
+use proto::v1::{ConfigApplied, NodeCommand, NodeHello, NodeReport, NodeStatus};
+use rings::spsc::{Consumer, Producer};
+use rt::Doorbell;
+use shard::{Command, Report};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tonic::Streaming;
+use tracing::{info, warn};
+
+use crate::convert;
+use crate::state::{NodeState, ShardState};
+
+/// How often the node's figures go to the control plane.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Reports under way to the control plane.
+const REPORTS_MAX: usize = 64;
+const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(20);
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
+/// How soon a full ring is tried again.
+const RING_RETRY: Duration = Duration::from_millis(1);
+
+/// The agent's ends of the rings to and from one shard.
+pub(crate) struct ShardLink {
+    pub(crate) commands: Producer<Command>,
+    pub(crate) reports: Consumer<Report>,
+    pub(crate) doorbell: Doorbell,
+}
+
+/// All that the agent works with.
+pub(crate) struct Agent {
+    pub(crate) control: String,
+    pub(crate) hello: NodeHello,
+    pub(crate) links: Vec<ShardLink>,
+    /// Signalled by a shard that has put something in its ring.
+    pub(crate) reported: Arc<Notify>,
+    pub(crate) state: watch::Sender<NodeState>,
+    /// Becomes true when the node shall drain.
+    pub(crate) drain: watch::Receiver<bool>,
+}
+
+impl Agent {
+    /// Runs until every shard has drained.
+    pub(crate) async fn run(mut self) {
+        let mut delay = RECONNECT_DELAY_MIN;
+        loop {
+            match self.attach().await {
+                Ok((outgoing, incoming)) => {
+                    info!(control = self.control, node = self.hello.node_id, "attached to the control plane");
+                    delay = RECONNECT_DELAY_MIN;
+                    if self.serve(Some(outgoing), Some(incoming)).await {
+                        return;
+                    }
+                    warn!(control = self.control, "the control plane is gone; the shards serve on");
+                }
+                Err(error) => {
+                    self.state.send_modify(|state| state.last_error = error.to_string());
+                    warn!(control = self.control, %error, "the control plane cannot be reached");
+                }
+            }
+            // Reports and a drain are heeded while waiting, too.
+            let waited = tokio::time::timeout(delay, self.serve(None, None)).await;
+            if waited == Ok(true) {
+                return;
+            }
+            delay = (delay * 2).min(RECONNECT_DELAY_MAX);
+        }
+    }
+
+    async fn attach(&self) -> Result<(mpsc::Sender<NodeReport>, Streaming<NodeCommand>), tonic::Status> {
+        let unreachable = |error: tonic::transport::Error| tonic::Status::unavailable(chain(&error));
+        let endpoint = tonic::transport::Endpoint::from_shared(self.control.clone()).map_err(unreachable)?;
+        let channel = endpoint.connect_timeout(RECONNECT_DELAY_MAX).connect().await.map_err(unreachable)?;
+        let (outgoing, reports) = mpsc::channel(REPORTS_MAX);
+        // There is room: the channel is new.
+        let _ = outgoing.try_send(NodeReport { report: Some(Told::Hello(self.hello.clone())) });
+        let reports = tokio_stream::wrappers::ReceiverStream::new(reports);
+        let incoming = NodeServiceClient::new(channel).attach(reports).await?.into_inner();
+        Ok((outgoing, incoming))
+    }
+
+    /// Passes commands down and reports up; true when all shards have drained, false when the stream ended.
+    async fn serve(
+        &mut self,
+        outgoing: Option<mpsc::Sender<NodeReport>>,
+        mut incoming: Option<Streaming<NodeCommand>>,
+    ) -> bool {
+        let mut status = tokio::time::interval(STATUS_INTERVAL);
+        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let reported = self.reported.clone();
+            tokio::select! {
+                () = reported.notified() => {
+                    if self.take_reports(outgoing.as_ref()) {
+                        return true;
+                    }
+                }
+                said = next(&mut incoming) => match said {
+                    Ok(Some(NodeCommand { command: Some(command) })) => self.pass_on(command).await,
+                    Ok(Some(NodeCommand { command: None })) => {}
+                    Ok(None) => return false,
+                    Err(error) => {
+                        self.state.send_modify(|state| state.last_error = error.to_string());
+                        return false;
+                    }
+                },
+                _ = status.tick() => self.tell_status(outgoing.as_ref()),
+                true = drain_asked(&mut self.drain) => self.broadcast(&Command::Drain).await,
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, said: Said) {
+        let command = match said {
+            Said::TicketKeys(keys) => convert::ticket_keys(&keys),
+            Said::Map(map) => {
+                for (shard, link) in self.links.iter_mut().enumerate() {
+                    match convert::placement(&map, &self.hello.node_id, shard) {
+                        Ok(placement) => push(link, Command::Placement(placement)).await,
+                        Err(reason) => warn!(reason, revision = map.revision, "map refused"),
+                    }
+                }
+                return;
+            }
+            Said::Settings(settings) => convert::settings(&settings),
+            Said::SessionRevoked(revoked) => convert::revoked(&revoked),
+        };
+        match command {
+            Ok(command) => self.broadcast(&command).await,
+            Err(reason) => warn!(reason, "command of the control plane refused"),
+        }
+    }
+
+    async fn broadcast(&mut self, command: &Command) {
+        for link in &mut self.links {
+            push(link, command.clone()).await;
+        }
+    }
+
+    /// True when the last shard has drained.
+    fn take_reports(&mut self, outgoing: Option<&mpsc::Sender<NodeReport>>) -> bool {
+        let mut applied = None;
+        for (shard, link) in self.links.iter_mut().enumerate() {
+            while let Some(report) = link.reports.pop() {
+                if let Report::SettingsApplied(version) = report {
+                    applied = Some(version);
+                }
+                self.state.send_modify(|state| note(&mut state.shards[shard], shard, report));
+            }
+        }
+        if let (Some(version), Some(outgoing)) = (applied, outgoing) {
+            let applied = ConfigApplied { version, error: String::new() };
+            // Told again with the next settings should the stream be full.
+            let _ = outgoing.try_send(NodeReport { report: Some(Told::ConfigApplied(applied)) });
+        }
+        self.state.borrow().shards.iter().all(|shard| shard.drained)
+    }
+
+    fn tell_status(&self, outgoing: Option<&mpsc::Sender<NodeReport>>) {
+        let Some(outgoing) = outgoing else { return };
+        let shards = self.state.borrow().shards.iter().enumerate().map(convert::shard_status).collect();
+        // A report that finds no room is followed by a newer one.
+        let _ = outgoing.try_send(NodeReport { report: Some(Told::Status(NodeStatus { shards })) });
+    }
+}
+
+fn note(state: &mut ShardState, shard: usize, report: Report) {
+    match report {
+        Report::Serving { documents, ops, cut_bytes } => {
+            info!(shard, documents, ops, cut_bytes, "log recovered");
+            state.recovered_ops = ops;
+            state.serving = true;
+        }
+        Report::Ready => state.ready = true,
+        Report::SettingsApplied(version) => info!(shard, version, "settings applied"),
+        Report::Status(figures) => state.figures = figures,
+        Report::Drained => state.drained = true,
+    }
+}
+
+async fn push(link: &mut ShardLink, command: Command) {
+    let mut command = command;
+    while let Err(full) = link.commands.try_push(command) {
+        command = full.0;
+        link.doorbell.ring();
+        tokio::time::sleep(RING_RETRY).await;
+    }
+    link.doorbell.ring();
+}
+
+async fn next(incoming: &mut Option<Streaming<NodeCommand>>) -> Result<Option<NodeCommand>, tonic::Status> {
+    match incoming {
+        Some(stream) => stream.message().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// True once, when the drain is asked for.
+async fn drain_asked(drain: &mut watch::Receiver<bool>) -> bool {
+    match drain.changed().await {
+        Ok(()) => *drain.borrow_and_update(),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

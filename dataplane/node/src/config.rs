@@ -1,0 +1,53 @@
+//! What a node is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use wire::Span;
+
+/// What a shard does when it has nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IdlePolicy {
+    /// Never sleep: the lowest latency, at a whole core each.
+    Busy,
+    /// Spin for a short while after the last work, then sleep.
+    #[default]
+    Adaptive,
+    /// Sleep at once.
+    Saver,
+}
+
+impl IdlePolicy {
+    /// How long to look for work before going to sleep.
+    #[must_use]
+    pub const fn spin(self) -> Span {
+        match self {
+            Self::Busy => Span::MAX,
+            Self::Adaptive => Span::from_us(50),
+            Self::Saver => Span::ZERO,
+        }
+    }
+}
+
+/// A node's configuration, already validated.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The same after a restart: it owns the data directory.
+    pub node_id: String,
+    /// Where the logs are.
+    pub data_dir: PathBuf,
+    /// The Quantum socket; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What clients are told; `None`: the address that was bound.
+    pub advertise: Option<String>,
+    /// URL of the control plane.
+    pub control: String,
+    /// How many shards; `None`: as many as the data directory was made with, or one per allowed core.
+    pub shards: Option<usize>,
+    /// What to do when idle.
+    pub idle_policy: IdlePolicy,
+    /// The largest datagram that is sent.
+    pub datagram_bytes_max: usize,
+    /// The size of a log segment.
+    pub log_segment_bytes: u64,
+}

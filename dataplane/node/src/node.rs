@@ -1,0 +1,220 @@
+//! Starting, watching and draining a node.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use proto::v1::NodeHello;
+use rings::spsc;
+use rt::{DataDir, Layout, ShardHandle, SocketOptions, unix_ms};
+use tokio::sync::{Notify, watch};
+use tracing::info;
+use wire::Guuid;
+use wire::limits::SHARDS_MAX;
+
+use crate::agent::{Agent, ShardLink};
+use crate::config::NodeConfig;
+use crate::error::NodeError;
+use crate::metrics;
+use crate::shard_loop::AgentLink;
+use crate::shard_start::{ShardPlan, ShardStarted};
+use crate::state::NodeState;
+
+/// Commands under way to a shard: a handful of each kind.
+const COMMANDS_MAX: usize = 64;
+/// Reports under way from a shard.
+const REPORTS_MAX: usize = 64;
+/// How long a start waits for the control plane to send keys and placement.
+const ADMISSION_SPAN_MAX: Duration = Duration::from_secs(10);
+
+/// What a drained node leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NodeSummary {
+    /// Ops logged in this run.
+    pub ops: u64,
+    /// Bytes of their records.
+    pub log_bytes: u64,
+}
+
+/// A running node. Dropping it without [`drain`](Self::drain) is like a kill: nothing acknowledged is lost.
+pub struct Node {
+    address: SocketAddr,
+    state: watch::Receiver<NodeState>,
+    drain: watch::Sender<bool>,
+    control: String,
+    shards: Vec<ShardHandle<Result<(), NodeError>>>,
+    agent: JoinHandle<()>,
+    // The lock on the data directory lives as long as the node.
+    _data_dir: DataDir,
+}
+
+impl Node {
+    /// Takes the data directory, reads the logs, binds the sockets and starts one thread per shard and one
+    /// for the agent. Returns when every log is recovered.
+    pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        let data_dir = DataDir::lock(&config.data_dir, config.listen)?;
+        let layout = layout(&data_dir, config.shards)?;
+        let cores = rt::allowed_cores();
+        let sockets = rt::bind_group(config.listen, layout.shards, &SocketOptions::default())?;
+        let address = sockets[0].local_addr().map_err(|error| NodeError::Config(error.to_string()))?;
+        let reported = Arc::new(Notify::new());
+        let notify: Arc<dyn Fn() + Send + Sync> = {
+            let reported = reported.clone();
+            Arc::new(move || reported.notify_one())
+        };
+
+        // All shards read their logs at the same time.
+        let mut starting = Vec::new();
+        for (shard, socket) in sockets.into_iter().enumerate() {
+            let (commands, commands_out) = spsc::channel(COMMANDS_MAX);
+            let (reports, reports_out) = spsc::channel(REPORTS_MAX);
+            let link = AgentLink { commands: commands_out, reports, notify: notify.clone() };
+            let plan = ShardPlan { shard, core: core_of(&cores, shard), layout, config: config.clone() };
+            starting.push((plan.spawn(socket, link)?, commands, reports_out));
+        }
+        let (mut shards, mut links) = (Vec::new(), Vec::new());
+        for (shard, (ShardStarted { handle, ready }, commands, reports)) in starting.into_iter().enumerate() {
+            match ready.recv() {
+                Ok(doorbell) => links.push(ShardLink { commands, reports, doorbell }),
+                Err(_) => return Err(failure(shard, handle)),
+            }
+            shards.push(handle);
+        }
+        let (state_in, state) = watch::channel(NodeState::new(layout.shards));
+        let (drain, drain_out) = watch::channel(false);
+        let hello = hello(&config, address, layout.shards)?;
+        let agent =
+            Agent { control: config.control.clone(), hello, links, reported, state: state_in, drain: drain_out };
+        let agent = std::thread::Builder::new()
+            .name("agent".to_owned())
+            .spawn(move || run_agent(agent))
+            .map_err(NodeError::Agent)?;
+        info!(%address, shards = layout.shards, "node started");
+        Ok(Self { address, state, drain, control: config.control, shards, agent, _data_dir: data_dir })
+    }
+
+    /// Where the node receives.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many shards it has.
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Returns when every shard has its keys and its placement, so that clients are served.
+    pub async fn ready(&self) -> Result<(), NodeError> {
+        let mut state = self.state.clone();
+        let ready = state.wait_for(NodeState::is_ready);
+        match tokio::time::timeout(ADMISSION_SPAN_MAX, ready).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(NodeError::NotAdmitted {
+                control: self.control.clone(),
+                waited_s: ADMISSION_SPAN_MAX.as_secs(),
+                last: self.state.borrow().last_error.clone(),
+            }),
+        }
+    }
+
+    /// Ops that were read from the logs at the start.
+    #[must_use]
+    pub fn recovered_ops(&self) -> u64 {
+        self.state.borrow().shards.iter().map(|shard| shard.recovered_ops).sum()
+    }
+
+    /// A source of the node's figures in Prometheus' text format.
+    #[must_use]
+    pub fn metrics(&self) -> impl Fn() -> String + Send + Sync + 'static {
+        let state = self.state.clone();
+        move || metrics::render(&state.borrow())
+    }
+
+    /// The number of a shard that has stopped though nobody asked it to.
+    #[must_use]
+    pub fn stopped_shard(&self) -> Option<usize> {
+        self.shards.iter().position(ShardHandle::is_finished)
+    }
+
+    /// Makes everything durable, tells the clients, and stops.
+    pub fn drain(self) -> Result<NodeSummary, NodeError> {
+        // The agent may be gone already, and with it its receiver; then the shards have stopped, too.
+        let _ = self.drain.send(true);
+        for (shard, handle) in self.shards.into_iter().enumerate() {
+            finished(shard, handle)?;
+        }
+        let _ = self.agent.join();
+        let state = self.state.borrow();
+        let sum = |name| state.shards.iter().map(|shard| shard.figure(name)).sum();
+        Ok(NodeSummary { ops: sum("ops_logged"), log_bytes: sum("log_record_bytes") })
+    }
+}
+
+/// The layout that the directory was made with, or a new one.
+fn layout(data_dir: &DataDir, wanted: Option<usize>) -> Result<Layout, NodeError> {
+    match (data_dir.layout()?, wanted) {
+        (Some(found), Some(wanted)) if found.shards != wanted => {
+            Err(NodeError::ShardCount { path: data_dir.path().to_owned(), found: found.shards, wanted })
+        }
+        (Some(found), _) => Ok(found),
+        (None, wanted) => {
+            let shards = wanted.unwrap_or_else(|| rt::allowed_cores().len()).clamp(1, SHARDS_MAX);
+            let layout = Layout { shards, log_id: new_guuid()? };
+            data_dir.write_layout(&layout)?;
+            Ok(layout)
+        }
+    }
+}
+
+/// Shards beyond the allowed cores share them.
+fn core_of(cores: &[usize], shard: usize) -> Option<usize> {
+    (!cores.is_empty()).then(|| cores[shard % cores.len()])
+}
+
+fn hello(config: &NodeConfig, address: SocketAddr, shards: usize) -> Result<NodeHello, NodeError> {
+    Ok(NodeHello {
+        node_id: config.node_id.clone(),
+        incarnation: new_guuid()?.as_bytes().to_vec(),
+        quantum_address: config.advertise.clone().unwrap_or_else(|| reachable(address).to_string()),
+        shards: shards as u32,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// A node that listens on every address is reached by its own host on the loopback one.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), v6.port())
+        }
+        bound => bound,
+    }
+}
+
+fn new_guuid() -> Result<Guuid, NodeError> {
+    let mut entropy = [0; 10];
+    rt::entropy(&mut entropy)?;
+    Ok(Guuid::new(unix_ms(), entropy))
+}
+
+fn run_agent(agent: Agent) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime of one thread needs an epoll instance and nothing else").block_on(agent.run());
+}
+
+fn finished(shard: usize, handle: ShardHandle<Result<(), NodeError>>) -> Result<(), NodeError> {
+    match handle.join() {
+        Ok(ended) => ended,
+        Err(error) => Err(NodeError::ShardStopped { shard, reason: error.to_string() }),
+    }
+}
+
+/// Why a shard never became ready.
+fn failure(shard: usize, handle: ShardHandle<Result<(), NodeError>>) -> NodeError {
+    let early = || NodeError::ShardStopped { shard, reason: "it ended before it served".to_owned() };
+    finished(shard, handle).err().unwrap_or_else(early)
+}

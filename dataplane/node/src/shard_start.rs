@@ -1,0 +1,116 @@
+//! Bringing up one shard on its core: recover its log, then serve.
+
+use std::net::UdpSocket;
+use std::sync::mpsc;
+
+use quantum::EndpointLimits;
+use rt::{Clock, Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfig, ShardHandle, unix_ms};
+use shard::{Report, Shard, ShardConfig};
+use statesync::{Placement, StateSync, SyncConfig};
+use wal::{Body, LogConfig, LogPosition, LogWriter, Op, Open};
+use wire::sync::DocumentKind;
+
+use crate::config::NodeConfig;
+use crate::error::NodeError;
+use crate::log_driver::LogDriver;
+use crate::shard_loop::{AgentLink, ShardLoop};
+
+/// Partitions assumed until the control plane sends the map; nobody is served before that.
+const PARTITIONS_UNTIL_TOLD: u32 = 256;
+
+/// What one shard is started with.
+pub(crate) struct ShardPlan {
+    pub(crate) shard: usize,
+    pub(crate) core: Option<usize>,
+    pub(crate) layout: Layout,
+    pub(crate) config: NodeConfig,
+}
+
+/// A shard whose thread runs.
+pub(crate) struct ShardStarted {
+    pub(crate) handle: ShardHandle<Result<(), NodeError>>,
+    /// Delivers the doorbell when the log is recovered; closes without when that failed.
+    pub(crate) ready: mpsc::Receiver<Doorbell>,
+}
+
+impl ShardPlan {
+    /// Starts the thread.
+    pub(crate) fn spawn(self, socket: UdpSocket, link: AgentLink) -> Result<ShardStarted, NodeError> {
+        let (ready_in, ready) = mpsc::sync_channel(1);
+        let name = format!("shard-{}", self.shard);
+        let handle = rt::spawn_shard(self.core, &name, move || async move {
+            let serving = self.bring_up(socket, link)?;
+            // The starter waits for this; when it is gone the whole node is.
+            let _ = ready_in.send(serving.ring.doorbell());
+            drop(ready_in);
+            serving.run().await
+        })?;
+        Ok(ShardStarted { handle, ready })
+    }
+
+    fn bring_up(&self, socket: UdpSocket, mut link: AgentLink) -> Result<ShardLoop, NodeError> {
+        let ring = PacketRing::new(socket, PacketRingConfig::default())?;
+        let path = self.config.data_dir.join(format!("shard-{:03}", self.shard));
+        let dir = LogDir::open(&path)?;
+        let log_config = LogConfig {
+            segment_bytes: self.config.log_segment_bytes,
+            ..LogConfig::new(self.layout.log_id.with_shard(self.shard as u8))
+        };
+        let (sync, position) = self.recover(&dir, &log_config, &mut link)?;
+        let mut log = LogWriter::new(log_config, position, LogBuffer::new)
+            .map_err(|error| NodeError::Config(error.to_string()))?;
+        let open = Open { incarnation: position.incarnation + 1, unix_ms: unix_ms() };
+        log.append_open(open).map_err(|error| NodeError::Config(error.to_string()))?;
+        let driver = LogDriver::new(dir, self.config.log_segment_bytes, ring.doorbell());
+        let shard = Shard::new(self.shard_config()?, sync, log);
+        let (idle_policy, clock) = (self.config.idle_policy, Clock::new());
+        Ok(ShardLoop { shard, ring, log: driver, link, idle_policy, clock })
+    }
+
+    /// Reads the log back into documents.
+    fn recover(
+        &self,
+        dir: &LogDir,
+        log_config: &LogConfig,
+        link: &mut AgentLink,
+    ) -> Result<(StateSync, LogPosition), NodeError> {
+        let untrusted =
+            |reason: String| NodeError::Log { shard: self.shard, path: dir.path().to_owned(), reason };
+        let shards = self.layout.shards as u32;
+        let placement = Placement::single_node(self.shard as u32, shards, PARTITIONS_UNTIL_TOLD);
+        let mut sync = StateSync::new(SyncConfig::default(), placement, 0);
+        let mut refused = None;
+        let recovered = wal::recover(&mut dir.storage(), log_config, |record| {
+            if let Body::Op(op) = record.body
+                && let Err(reason) = replay(&mut sync, &op)
+            {
+                refused.get_or_insert_with(|| format!("record {}: {reason}", record.lsn));
+            }
+        });
+        let recovered = recovered.map_err(|error| untrusted(error.to_string()))?;
+        if let Some(reason) = refused {
+            return Err(untrusted(reason));
+        }
+        sync.finish_recovery(recovered.position.incarnation + 1);
+        let stats = sync.stats();
+        let cut_bytes = recovered.repair.as_ref().map_or(0, |repair| repair.range.end - repair.range.start);
+        let report = Report::Serving { documents: stats.documents, ops: stats.ops_recovered, cut_bytes };
+        // The ring is new: there is room.
+        let _ = link.reports.try_push(report);
+        (link.notify)();
+        Ok((sync, recovered.position))
+    }
+
+    fn shard_config(&self) -> Result<ShardConfig, NodeError> {
+        let mut entropy = [0; 32];
+        rt::entropy(&mut entropy)?;
+        let transport =
+            quantum::Config { datagram_bytes_max: self.config.datagram_bytes_max, ..quantum::Config::default() };
+        Ok(ShardConfig { transport, limits: EndpointLimits::default(), sync: SyncConfig::default(), entropy })
+    }
+}
+
+fn replay(sync: &mut StateSync, op: &Op<'_>) -> Result<(), String> {
+    let kind = DocumentKind::from_u8(op.kind).ok_or_else(|| format!("document kind {}", op.kind))?;
+    sync.handle_recovered(op.document, kind, op.sequence, op.id, op.payload).map_err(|error| error.to_string())
+}

@@ -1,0 +1,26 @@
+//! The log as state sync sees it.
+
+use statesync::{AppendLog, LogFull, LogOp};
+use wal::{AlignedBuffer, LogWriter};
+use wire::limits::PARTITIONS_MAX;
+
+// A record has 16 bits for the partition.
+const _: () = assert!(PARTITIONS_MAX <= 1 << 16);
+
+/// Turns ops into records of the shard's log.
+pub(crate) struct OpLog<'a, B: AlignedBuffer>(pub(crate) &'a mut LogWriter<B>);
+
+impl<B: AlignedBuffer> AppendLog for OpLog<'_, B> {
+    fn append(&mut self, op: &LogOp<'_>) -> Result<u64, LogFull> {
+        let record = wal::Op {
+            partition: op.partition as u16,
+            epoch: u32::try_from(op.epoch).expect("the agent refuses maps with larger epochs"),
+            document: op.document,
+            kind: op.kind as u8,
+            sequence: op.sequence,
+            id: op.op_id,
+            payload: op.payload,
+        };
+        self.0.append_op(&record).map_err(|_| LogFull)
+    }
+}

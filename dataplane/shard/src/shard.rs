@@ -1,0 +1,254 @@
+//! One shard: transport, state sync and log wired together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quantum::{Endpoint, EndpointLimits, Event, Now, SendError};
+use statesync::{Output, StateSync, SyncConfig};
+use wal::{AlignedBuffer, LogWriter, Write, WriteAt};
+use wire::code::Code;
+use wire::sync::Channel;
+use wire::{Span, TicketKeyRing, Time};
+
+use crate::command::{Command, Report, ShardSettings};
+use crate::log::OpLog;
+use crate::sessions::Sessions;
+use crate::status::{self, Figure};
+use crate::sink::{AfterDatagram, Sink, connection, subscriber};
+
+/// Ops that one turn integrates into cached documents, so that packets never wait long for it.
+const INTEGRATE_OPS_PER_TURN: usize = 64;
+/// How long a draining shard waits for its clients to hear that it goes.
+const DRAIN_SPAN_MAX: Span = Span::from_ms(500);
+
+/// What a shard is made of when it starts.
+#[derive(Debug)]
+pub struct ShardConfig {
+    /// The transport's settings.
+    pub transport: quantum::Config,
+    /// The transport's limits.
+    pub limits: EndpointLimits,
+    /// The state machine's settings.
+    pub sync: SyncConfig,
+    /// Random bytes, fresh for this start.
+    pub entropy: [u8; 32],
+}
+
+/// Where a shard is on its way out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Drain {
+    No,
+    /// What is in the log's batches becomes durable first, and is acknowledged.
+    Flushing,
+    /// The clients are being told.
+    Closing { until: Time },
+    Done,
+}
+
+/// One shard, without the machine underneath: whoever drives it feeds it datagrams, commands and finished
+/// writes, and takes datagrams, writes and reports from it.
+///
+/// A turn of the driver: `handle_datagram` for all that came, `handle_command`, `handle_timeout`,
+/// `run_background`; then `poll_transmit`, `poll_write` and `poll_report` until each has nothing; then sleep
+/// until `poll_timeout` at the latest.
+pub struct Shard<B: AlignedBuffer> {
+    endpoint: Endpoint,
+    transport: quantum::Config,
+    sync: StateSync,
+    sync_config: SyncConfig,
+    log: LogWriter<B>,
+    sessions: Sessions,
+    after: AfterDatagram,
+    drain: Drain,
+    has_keys: bool,
+    has_placement: bool,
+    reports: Vec<Report>,
+}
+
+impl<B: AlignedBuffer> Shard<B> {
+    /// Takes the recovered documents and the log behind them. Nobody is served before the first ticket keys
+    /// arrive: without them no connection can be opened.
+    #[must_use]
+    pub fn new(config: ShardConfig, sync: StateSync, log: LogWriter<B>) -> Self {
+        let endpoint = Endpoint::new(Arc::new(config.transport.clone()), config.limits, config.entropy);
+        Self {
+            endpoint,
+            transport: config.transport,
+            sync,
+            sync_config: config.sync,
+            log,
+            sessions: Sessions::default(),
+            after: AfterDatagram::default(),
+            drain: Drain::No,
+            has_keys: false,
+            has_placement: false,
+            reports: Vec::new(),
+        }
+    }
+
+    /// One received datagram; it is decrypted in place.
+    pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &mut [u8]) {
+        let mut log = OpLog(&mut self.log);
+        let mut sink =
+            Sink { now: now.mono, sync: &mut self.sync, log: &mut log, after: &mut self.after };
+        self.endpoint.handle_datagram(now, from, datagram, &mut sink);
+        for (key, session) in self.after.opened.drain(..) {
+            self.sessions.insert(session, key);
+        }
+        for (key, channel, bytes) in self.after.consumed.drain(..) {
+            self.endpoint.consume(key, channel, bytes);
+        }
+        for (key, probe) in self.after.probes.drain(..) {
+            // Unreliable: a probe that finds no room is a lost probe.
+            let _ = self.endpoint.send(key, Channel::Probe, probe);
+        }
+        self.settle(now);
+    }
+
+    /// Something that the agent said.
+    pub fn handle_command(&mut self, now: Now, command: Command) {
+        match command {
+            Command::TicketKeys(keys) => {
+                self.endpoint.set_ticket_keys(TicketKeyRing::new(keys));
+                self.note_ready(|shard| &mut shard.has_keys);
+            }
+            Command::Placement(placement) => {
+                self.sync.set_placement(placement);
+                self.note_ready(|shard| &mut shard.has_placement);
+            }
+            Command::Settings(settings) => self.apply(settings),
+            Command::RevokeSession(session) => {
+                for key in self.sessions.take(session) {
+                    let reason = "the session was revoked";
+                    self.endpoint.close(now.mono, key, Code::SessionRevoked as u16, reason);
+                }
+            }
+            Command::Drain if self.drain == Drain::No => self.drain = Drain::Flushing,
+            Command::Drain => {}
+        }
+        self.settle(now);
+    }
+
+    /// A batch is on the disk: what it holds is acknowledged.
+    pub fn handle_durable(&mut self, now: Now, at: WriteAt, buffer: Option<B>) {
+        let durable = self.log.handle_durable(at, buffer);
+        self.sync.handle_durable(durable);
+        self.settle(now);
+    }
+
+    /// Timers: the transport's, the presence tick, the end of a drain.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.endpoint.handle_timeout(now.mono);
+        self.sync.handle_tick(now.mono);
+        self.settle(now);
+        self.advance_drain(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let drain = match self.drain {
+            Drain::No | Drain::Done => None,
+            Drain::Flushing => Some(Time::ZERO),
+            Drain::Closing { until } => Some(until),
+        };
+        [self.endpoint.poll_timeout(), self.sync.poll_timeout(), drain].into_iter().flatten().min()
+    }
+
+    /// Integrates some queued ops into cached documents; true when more are left.
+    pub fn run_background(&mut self) -> bool {
+        self.sync.run_background(INTEGRATE_OPS_PER_TURN)
+    }
+
+    /// The next datagram to send, written into `buffer`.
+    pub fn poll_transmit(&mut self, now: Now, buffer: &mut [u8]) -> Option<(SocketAddr, usize)> {
+        self.endpoint.poll_transmit(now.mono, buffer)
+    }
+
+    /// The next batch to write; none while one is in flight.
+    pub fn poll_write(&mut self) -> Option<Write<B>> {
+        self.log.poll_write()
+    }
+
+    /// A segment of the log to make ready in the background; each is named once.
+    pub fn poll_segment_wanted(&mut self) -> Option<u32> {
+        self.log.poll_segment_wanted()
+    }
+
+    /// What the agent is to be told.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop()
+    }
+
+    /// Whether a drain has ended.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drain == Drain::Done
+    }
+
+    /// What it has done and holds.
+    #[must_use]
+    pub fn status(&self) -> Vec<Figure> {
+        status::collect(&self.endpoint, &self.sync.stats(), &self.log)
+    }
+
+    fn note_ready(&mut self, which: impl Fn(&mut Self) -> &mut bool) {
+        let was_ready = self.has_keys && self.has_placement;
+        *which(self) = true;
+        if !was_ready && self.has_keys && self.has_placement {
+            self.reports.push(Report::Ready);
+        }
+    }
+
+    fn apply(&mut self, settings: ShardSettings) {
+        self.sync_config.presence_tick = Span::from_ms(u64::from(settings.presence_tick_ms));
+        self.sync_config.limits.document_bytes_max = settings.document_bytes_max;
+        self.sync.set_config(self.sync_config.clone());
+        self.transport.idle_timeout = Span::from_ms(u64::from(settings.idle_timeout_ms));
+        self.transport.send_buffer_bytes_max = settings.subscriber_queue_bytes_max as usize;
+        self.endpoint.set_config(Arc::new(self.transport.clone()));
+        self.reports.push(Report::SettingsApplied(settings.version));
+    }
+
+    /// Carries what one machine put out into the other until both are quiet.
+    fn settle(&mut self, now: Now) {
+        loop {
+            while let Some((key, event)) = self.endpoint.poll_event() {
+                match event {
+                    Event::Connected => {}
+                    Event::Writable => self.sync.handle_writable(subscriber(key)),
+                    Event::Closed(_) => {
+                        self.sessions.remove(key);
+                        self.sync.handle_close(now.mono, subscriber(key));
+                    }
+                }
+            }
+            let Some(output) = self.sync.poll_output() else { return };
+            match output {
+                Output::Send { to, channel, message } => {
+                    match self.endpoint.send(connection(to), channel, message) {
+                        Ok(()) | Err(SendError::Closed) => {}
+                        Err(SendError::Full | SendError::TooLarge { .. }) => self.sync.handle_blocked(to),
+                    }
+                }
+                Output::Close { to, code, reason } => {
+                    self.endpoint.close(now.mono, connection(to), code as u16, &reason);
+                }
+            }
+        }
+    }
+
+    fn advance_drain(&mut self, now: Now) {
+        match self.drain {
+            Drain::Flushing if self.log.is_idle() => {
+                self.endpoint.close_all(now.mono, Code::Draining as u16, "the node is going away");
+                self.drain = Drain::Closing { until: now.mono + DRAIN_SPAN_MAX };
+            }
+            Drain::Closing { until } if self.endpoint.connections_count() == 0 || now.mono >= until => {
+                self.drain = Drain::Done;
+                self.reports.push(Report::Drained);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Where the transport's messages go while a datagram is being opened.
+
+use bytes::Bytes;
+use quantum::{ConnectionKey, MessageSink};
+use statesync::{AppendLog, Session, StateSync, SubscriberKey};
+use wire::sync::Channel;
+use wire::{Ticket, Time};
+
+/// Lends state sync and the log to the endpoint for the length of one datagram, and notes what the endpoint
+/// has to do afterwards.
+pub(crate) struct Sink<'a, L> {
+    pub(crate) now: Time,
+    pub(crate) sync: &'a mut StateSync,
+    pub(crate) log: &'a mut L,
+    pub(crate) after: &'a mut AfterDatagram,
+}
+
+/// What is left to do on the connections when the datagram has been read.
+#[derive(Debug, Default)]
+pub(crate) struct AfterDatagram {
+    /// Credit to give back: the bytes are in the log's batch or in a document by now.
+    pub(crate) consumed: Vec<(ConnectionKey, Channel, usize)>,
+    /// Round-trip probes to echo.
+    pub(crate) probes: Vec<(ConnectionKey, Bytes)>,
+    /// The sessions of connections opened by this datagram.
+    pub(crate) opened: Vec<(ConnectionKey, wire::Guuid)>,
+}
+
+/// The subscriber that stands for a connection.
+pub(crate) fn subscriber(key: ConnectionKey) -> SubscriberKey {
+    SubscriberKey(key.as_u64())
+}
+
+/// The connection that a subscriber stands for.
+pub(crate) fn connection(key: SubscriberKey) -> ConnectionKey {
+    ConnectionKey::from_u64(key.0)
+}
+
+impl<L: AppendLog> MessageSink for Sink<'_, L> {
+    fn on_open(&mut self, from: ConnectionKey, ticket: &Ticket) {
+        self.after.opened.push((from, ticket.session_id));
+        let session = Session {
+            session_id: ticket.session_id,
+            writer_id: ticket.writer_id,
+            grants: ticket.grants.clone(),
+        };
+        self.sync.handle_open(subscriber(from), session);
+    }
+
+    fn on_message(&mut self, from: ConnectionKey, channel: Channel, message: &[u8]) {
+        if channel == Channel::Probe {
+            self.after.probes.push((from, Bytes::copy_from_slice(message)));
+            return;
+        }
+        match self.after.consumed.last_mut() {
+            Some((key, last, bytes)) if (*key, *last) == (from, channel) => *bytes += message.len(),
+            _ => self.after.consumed.push((from, channel, message.len())),
+        }
+        self.sync.handle_message(self.now, subscriber(from), channel, message, self.log);
+    }
+}
