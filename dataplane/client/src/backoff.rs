@@ -24,7 +24,7 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         let step = doubled.min(self.max).as_us();
         let half = step / 2;
-        Span::from_us(half + ((step - half) * u64::from(entropy) >> 32))
+        Span::from_us(half + (((step - half) * u64::from(entropy)) >> 32))
     }
 
     pub(crate) fn reset(&mut self) {

@@ -60,6 +60,8 @@ impl<T: TicketSource> ClientBuilder<T> {
     /// opened when documents are joined.
     pub async fn connect(self) -> Result<Client, ClientError> {
         self.config.validate()?;
+        let transport = self.config.transport();
+        transport.validate().map_err(|error| ClientError::Transport(error.to_string()))?;
         let ticket = self.tickets.ticket(None).await.map_err(|refusal| match refusal {
             TicketRefusal::Refused(why) => ClientError::Refused(why),
             TicketRefusal::Unavailable(why) => ClientError::TicketUnavailable(why),
@@ -67,7 +69,7 @@ impl<T: TicketSource> ClientBuilder<T> {
         let (session_id, writer_id) = (ticket.session_id, ticket.writer_id);
         let shared = Arc::new(Shared::new(&self.config, writer_id));
         let drop_timeout = self.config.drop_timeout;
-        driver::spawn(Arc::clone(&shared), self.config, self.tickets, ticket);
+        driver::spawn(Arc::clone(&shared), self.config, transport, self.tickets, ticket);
         Ok(Client { handle: Arc::new(Handle { shared, drop_timeout, session_id, writer_id }) })
     }
 }

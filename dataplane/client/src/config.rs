@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use wire::limits::{DATAGRAM_BYTES_MAX, INITIAL_DATAGRAM_BYTES, MESSAGE_BYTES_MAX, OP_BYTES_MAX};
 
+use crate::backoff::span;
 use crate::error::ClientError;
 use crate::shared::OP_OVERHEAD_BYTES;
 
@@ -62,6 +63,15 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
+    /// The transport's settings that follow.
+    pub(crate) fn transport(&self) -> quantum::Config {
+        quantum::Config {
+            datagram_bytes_max: self.datagram_bytes_max,
+            idle_timeout: span(self.idle_timeout),
+            ..quantum::Config::default()
+        }
+    }
+
     /// Refuses values that cannot work.
     pub fn validate(&self) -> Result<(), ClientError> {
         let refuse = |wrong: bool, why| if wrong { Err(ClientError::Config(why)) } else { Ok(()) };

@@ -131,8 +131,7 @@ struct OpenDocument {
 
 impl Drop for OpenDocument {
     fn drop(&mut self) {
-        let handle = self.document.handle;
-        self.client.shared.command(Command::Leave { handle, done: None });
+        self.client.shared.abandon(&self.document);
     }
 }
 
@@ -204,6 +203,7 @@ impl DocumentWriter {
         self.open.client.shared.apply(&self.open.document, &payload).await
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "an op is given away, as to `apply`")]
     /// As [`Self::apply`], but fails with [`ClientError::Full`] instead of waiting.
     pub fn try_apply(&self, payload: Bytes) -> Result<OpId, ClientError> {
         self.open.client.shared.try_apply(&self.open.document, &payload)

@@ -35,6 +35,9 @@ pub enum ClientError {
     /// A document id that no node takes.
     #[error("a document id has 1 to {DOCUMENT_ID_BYTES_MAX} bytes, not {0}")]
     DocumentId(usize),
+    /// The client has the document open already.
+    #[error("document {0} is joined already by this client: share its writer, or leave it first")]
+    AlreadyJoined(String),
     /// The budget of unacknowledged ops is in use: wait for [`crate::DocumentEvent::Durable`].
     #[error("the budget of unacknowledged ops is in use; wait until some are durable")]
     Full,
@@ -58,6 +61,9 @@ pub enum ClientError {
     /// A value of the configuration that cannot work.
     #[error("client configuration: {0}")]
     Config(&'static str),
+    /// A setting that the transport does not take.
+    #[error("client configuration: {0}")]
+    Transport(String),
     /// No echo came in time.
     #[error("no answer from the node in time")]
     Timeout,

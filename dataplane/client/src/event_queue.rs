@@ -21,19 +21,17 @@ pub(crate) struct EventQueue {
     ended: bool,
 }
 
-/// Bytes per reliable channel.
+/// Bytes per channel.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Credit {
-    pub(crate) sync: usize,
-    pub(crate) presence: usize,
-}
+pub(crate) struct Credit([usize; Channel::ALL.len()]);
 
 impl Credit {
     pub(crate) fn add(&mut self, channel: Channel, bytes: usize) {
-        match channel {
-            Channel::Presence => self.presence += bytes,
-            Channel::Sync | Channel::Probe => self.sync += bytes,
-        }
+        self.0[channel as usize] += bytes;
+    }
+
+    pub(crate) const fn of(&self, channel: Channel) -> usize {
+        self.0[channel as usize]
     }
 
     pub(crate) fn is_empty(self) -> bool {
@@ -163,7 +161,7 @@ mod tests {
         assert!(queue.release().is_empty(), "two of three still wait");
         queue.pop();
         queue.pop();
-        assert_eq!(queue.release(), Credit { sync: 1_020, presence: 0 });
+        assert_eq!(queue.release(), Credit([1_020, 0, 0]));
         assert!(queue.release().is_empty(), "given back twice");
     }
 

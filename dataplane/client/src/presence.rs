@@ -28,6 +28,7 @@ struct Own {
 #[derive(Default, Debug)]
 pub(crate) struct OwnPresence {
     entries: BTreeMap<u64, Own>,
+    dirty: bool,
     /// The highest clock of an entry that is forgotten: one that comes back must be newer.
     forgotten_clock: u32,
 }
@@ -52,12 +53,13 @@ impl OwnPresence {
             (None, None) => self.forgotten_clock.wrapping_add(1),
         };
         self.entries.insert(client, Own { clock, state, dirty: true });
+        self.dirty = true;
         Ok(true)
     }
 
-    /// Whether [`Self::poll_message`] would give something.
+    /// Whether [`Self::poll_message`] may give something.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.entries.values().any(|own| own.dirty)
+        self.dirty
     }
 
     /// Everything must be announced again, on a new connection, which knows of nothing that has gone.
@@ -71,6 +73,7 @@ impl OwnPresence {
             !gone
         });
         self.entries.values_mut().for_each(|own| own.dirty = true);
+        self.dirty = !self.entries.is_empty();
     }
 
     /// The next message to send, if anything changed. What it holds counts as sent.
@@ -86,6 +89,7 @@ impl OwnPresence {
             taken.push((client, own.clock, own.state.clone()));
         }
         if taken.is_empty() {
+            self.dirty = false;
             return None;
         }
         let entries = taken.iter().map(|(client, clock, state)| PresenceEntry {

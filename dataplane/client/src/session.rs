@@ -140,6 +140,11 @@ impl DocumentSession {
         .to_vec()
     }
 
+    /// The transport had no room for the join.
+    pub(crate) fn retract_join(&mut self) {
+        self.phase = Phase::Offline;
+    }
+
     /// The next op to send, if one may be sent now.
     pub(crate) fn next_op(&self, now: Time) -> Option<&Bytes> {
         if self.phase != Phase::Joined || now < self.paused_until {
@@ -151,6 +156,13 @@ impl DocumentSession {
     /// The transport has taken the op that [`Self::next_op`] gave.
     pub(crate) fn mark_sent(&mut self) {
         self.unacked.mark_sent();
+    }
+
+    /// The node takes no message as large as the op that [`Self::next_op`] gave: refuses it in the node's
+    /// place. Returns bytes of the budget to give back.
+    pub(crate) fn refuse_next_op(&mut self, events: &mut EventQueue, stats: &mut ClientStats) -> usize {
+        let Some(counter) = self.unacked.next_unsent().map(|op| op.counter) else { return 0 };
+        self.handle_reject(counter, Code::OpTooLarge, "over the node's limit", events, stats).released
     }
 
     /// The connection is gone, or the document is sought elsewhere.
@@ -245,10 +257,9 @@ impl DocumentSession {
             );
             return Effect::Closed { code: Code::LimitReached, text }.into();
         };
-        let same_log = self.incarnation == Some(joined.incarnation);
-        let resumed = self.resume_asked && same_log && joined.state_bytes == 0;
         let entered = self.phase == Phase::Joining;
-        self.enter_log(joined, same_log);
+        let goes_on = self.enter_log(joined);
+        let resumed = self.resume_asked && goes_on && joined.state_bytes == 0;
         self.phase = Phase::Joined;
         if entered && std::mem::take(&mut self.lost) {
             events.push(DocumentEvent::Reconnected);
@@ -274,13 +285,14 @@ impl DocumentSession {
 
     /// Sequences are counted per run of the node's log. Ops of a Yjs document are relayed before they are
     /// durable, so after a crash the numbers can stand for other ops; those of an opaque one cannot, unless
-    /// the log is another one.
-    fn enter_log(&mut self, joined: &Joined<'_>, same_log: bool) {
-        let other_ops = self.spec.kind == DocumentKind::Yjs || joined.sequence < self.seen;
-        if !same_log && other_ops {
+    /// the log is another one. True: the numbers mean what they meant.
+    fn enter_log(&mut self, joined: &Joined<'_>) -> bool {
+        let same_log = self.incarnation.replace(joined.incarnation) == Some(joined.incarnation);
+        let goes_on = same_log || self.spec.kind == DocumentKind::Opaque && joined.sequence >= self.seen;
+        if !goes_on {
             self.seen = 0;
         }
-        self.incarnation = Some(joined.incarnation);
+        goes_on
     }
 
     fn handle_state(&mut self, bytes: &[u8], events: &mut EventQueue) -> Outcome {

@@ -153,7 +153,7 @@ fn an_opaque_log_is_replayed_to_who_has_it() {
     for sequence in 1..=3 {
         model.others_op(sequence);
     }
-    assert_eq!(model.seen()[3..], ["disconnected", "reconnected", "joined 3 0 false", "op 3"]);
+    assert_eq!(model.seen()[3..], ["disconnected", "reconnected", "joined 3 0 true", "op 3"]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What the application's handles and the driving task share: commands, the budget, each document's events.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,11 +56,6 @@ impl DocumentShared {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes no op any more; the first reason stays.
-    pub(crate) fn close(&self, reason: ClientError) {
-        let _kept = self.closed.set(reason);
-    }
-
     fn check_open(&self) -> Result<(), ClientError> {
         self.closed.get().map_or(Ok(()), |reason| Err(reason.clone()))
     }
@@ -90,7 +87,11 @@ struct Queue {
     commands: Vec<Command>,
     next_counter: u64,
     next_handle: u32,
+    /// Ids of the documents that are joined and not being left.
+    open: HashSet<String>,
     closed: bool,
+    /// The task, when it waits for commands.
+    waker: Option<Waker>,
 }
 
 /// What a client's handles and its task share.
@@ -99,8 +100,6 @@ pub(crate) struct Shared {
     writer_id: Guuid,
     event_bytes_max: usize,
     queue: Mutex<Queue>,
-    /// Wakes the task.
-    pub(crate) wake: Notify,
     /// Bytes of ops that may still be taken.
     budget: Semaphore,
     documents: Semaphore,
@@ -111,12 +110,18 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: &ClientConfig, writer_id: Guuid) -> Self {
-        let queue = Queue { commands: Vec::new(), next_counter: 1, next_handle: 1, closed: false };
+        let queue = Queue {
+            commands: Vec::new(),
+            next_counter: 1,
+            next_handle: 1,
+            open: HashSet::new(),
+            closed: false,
+            waker: None,
+        };
         Self {
             writer_id,
             event_bytes_max: config.event_bytes_max,
             queue: Mutex::new(queue),
-            wake: Notify::new(),
             budget: Semaphore::new(config.unacked_bytes_max),
             documents: Semaphore::new(DOCUMENTS_MAX),
             pings: Semaphore::new(PINGS_MAX),
@@ -136,8 +141,7 @@ impl Shared {
             return false;
         }
         queue.commands.push(command);
-        drop(queue);
-        self.wake.notify_one();
+        wake(queue);
         true
     }
 
@@ -190,8 +194,7 @@ impl Shared {
         queue.next_counter += 1;
         Client::Op { handle, counter, payload }.encode(&mut message);
         queue.commands.push(Command::Op { handle, op: UnackedOp { counter, message: message.into(), cost } });
-        drop(queue);
-        self.wake.notify_one();
+        wake(queue);
         Ok(OpId { guuid: self.writer_id.with_counter(counter), counter })
     }
 
@@ -210,6 +213,9 @@ impl Shared {
         if queue.closed {
             return Err(self.failure());
         }
+        if queue.open.contains(id) {
+            return Err(ClientError::AlreadyJoined(id.to_owned()));
+        }
         let document = Arc::new(DocumentShared {
             handle: queue.next_handle,
             id: id.to_owned(),
@@ -219,14 +225,29 @@ impl Shared {
             closed: OnceLock::new(),
         });
         queue.next_handle += 1;
+        queue.open.insert(id.to_owned());
         queue.commands.push(Command::Join { document: Arc::clone(&document), kind, options });
-        drop(queue);
+        wake(queue);
         slot.forget();
-        self.wake.notify_one();
         Ok(document)
     }
 
-    /// A document is gone for good: another one may be joined.
+    /// The application has dropped a document: its id may be joined again.
+    pub(crate) fn abandon(&self, document: &DocumentShared) {
+        if document.closed.set(ClientError::Closed).is_ok() {
+            self.queue().open.remove(&document.id);
+        }
+        self.command(Command::Leave { handle: document.handle, done: None });
+    }
+
+    /// For the task: the node closed a document. Its id may be joined again.
+    pub(crate) fn close_document(&self, document: &DocumentShared, reason: ClientError) {
+        if document.closed.set(reason).is_ok() {
+            self.queue().open.remove(&document.id);
+        }
+    }
+
+    /// For the task: a document is forgotten: there is room for another one.
     pub(crate) fn release_document(&self) {
         self.documents.add_permits(1);
     }
@@ -253,8 +274,11 @@ impl Shared {
         document: &DocumentShared,
         done: oneshot::Sender<()>,
     ) -> Result<(), ClientError> {
-        document.check_open()?;
-        document.close(ClientError::DocumentClosed { code: Code::Done, text: "left".to_owned() });
+        let left = ClientError::DocumentClosed { code: Code::Done, text: "left".to_owned() };
+        if document.closed.set(left).is_err() {
+            return document.check_open();
+        }
+        self.queue().open.remove(&document.id);
         self.required(Command::Leave { handle: document.handle, done: Some(done) })
     }
 
@@ -265,8 +289,8 @@ impl Shared {
         self.required(Command::Ping { target, reply })?;
         match tokio::time::timeout(timeout, echo).await {
             Ok(Ok(rtt)) => Ok(rtt),
-            Ok(Err(_)) => Err(self.failure()),
-            Err(_) => Err(ClientError::Timeout),
+            Ok(Err(_)) if self.queue().closed => Err(self.failure()),
+            Ok(Err(_)) | Err(_) => Err(ClientError::Timeout),
         }
     }
 
@@ -279,10 +303,14 @@ impl Shared {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 
-    /// For the task: takes all commands, in order.
-    pub(crate) fn take_commands(&self, into: &mut Vec<Command>) {
+    /// For the task: takes all commands, in order. When there is none, `waker` is woken by the next one.
+    pub(crate) fn take_commands(&self, into: &mut Vec<Command>, waker: &Waker) {
         debug_assert!(into.is_empty());
-        std::mem::swap(into, &mut self.queue().commands);
+        let mut queue = self.queue();
+        std::mem::swap(into, &mut queue.commands);
+        if into.is_empty() && !queue.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            queue.waker = Some(waker.clone());
+        }
     }
 
     /// For the task: gives bytes of the budget back.
@@ -301,6 +329,15 @@ impl Shared {
         drop(queue);
         self.budget.close();
         late
+    }
+}
+
+/// Lets the task run, if it waits. The lock is given back first.
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let waker = queue.waker.take();
+    drop(queue);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

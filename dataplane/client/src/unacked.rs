@@ -52,7 +52,8 @@ impl UnackedQueue {
     /// Everything up to `counter` is durable.
     pub(crate) fn acknowledge(&mut self, counter: u64) -> Released {
         let mut released = Released::default();
-        while let Some(op) = self.ops.pop_front_if(|op| op.counter <= counter) {
+        while self.ops.front().is_some_and(|op| op.counter <= counter) {
+            let Some(op) = self.ops.pop_front() else { break };
             released.ops += 1;
             released.cost += op.cost as usize;
             self.sent = self.sent.saturating_sub(1);

@@ -1,0 +1,147 @@
+//! Which connection serves which document.
+
+use std::cmp::Reverse;
+
+use wire::Time;
+
+use super::Driver;
+use super::clock::entropy;
+use super::link::Link;
+use crate::backoff::{Backoff, span};
+use crate::placement::Route;
+use crate::session::Effect;
+
+/// A document that is sent from shard to shard so often, without being opened, waits before the next try.
+const MOVES_MAX: u32 = 4;
+
+impl Driver {
+    /// Puts a document on the connection to its owner.
+    pub(super) fn attach(&mut self, now: Time, handle: u32) {
+        let Some(entry) = self.documents.get(&handle) else { return };
+        let owner = || self.tickets.current().map.route(entry.session.id());
+        let Some(route) = entry.moved.clone().or_else(owner) else {
+            // No node owns it at the moment: the next map may say more.
+            self.tickets.want();
+            self.alarms.push(Reverse((now + span(self.config.backoff_max), handle)));
+            return;
+        };
+        let index = self.link_to(now, &route);
+        if let (Some(link), Some(entry)) = (&mut self.links[index], self.documents.get_mut(&handle)) {
+            link.documents.insert(handle);
+            entry.link = Some(index);
+        }
+        self.queue(handle);
+    }
+
+    /// Takes a document from its connection.
+    pub(super) fn detach(&mut self, handle: u32) {
+        let Some(entry) = self.documents.get_mut(&handle) else { return };
+        entry.queued = false;
+        if let Some(link) = entry.link.take().and_then(|index| self.links[index].as_mut()) {
+            link.documents.remove(&handle);
+            link.numbers.retain(|_, other| *other != handle);
+        }
+    }
+
+    /// Marks a document that may have something to send.
+    pub(super) fn queue(&mut self, handle: u32) {
+        let Some(entry) = self.documents.get_mut(&handle) else { return };
+        let Some(link) = entry.link.and_then(|index| self.links[index].as_mut()) else { return };
+        if !entry.queued && link.is_open() {
+            entry.queued = true;
+            link.queued.push_back(handle);
+        }
+    }
+
+    /// The connection to a shard, made if need be.
+    pub(super) fn link_to(&mut self, now: Time, route: &Route) -> usize {
+        let found = |link: &Option<Link>| link.as_ref().is_some_and(|link| link.route == *route);
+        if let Some(index) = self.links.iter().position(found) {
+            return index;
+        }
+        let backoff = Backoff::new(self.config.backoff_min, self.config.backoff_max);
+        let link = Some(Link::new(route.clone(), backoff, now));
+        match self.links.iter().position(Option::is_none) {
+            Some(index) => {
+                self.links[index] = link;
+                index
+            }
+            None => {
+                self.links.push(link);
+                self.links.len() - 1
+            }
+        }
+    }
+
+    /// Follows a new map: documents that have no connection are sought where it says.
+    pub(super) fn reroute(&mut self, now: Time, is_newer: bool) {
+        if !is_newer {
+            return;
+        }
+        let links = &self.links;
+        let open = |index: usize| links[index].as_ref().is_some_and(Link::is_open);
+        let lost = self
+            .documents
+            .iter()
+            .filter(|(handle, entry)| !entry.link.is_some_and(open) && !self.waiting.contains(handle));
+        let lost: Vec<u32> = lost.map(|(&handle, _)| handle).collect();
+        self.documents.values_mut().for_each(|entry| entry.moved = None);
+        for handle in lost {
+            self.detach(handle);
+            self.attach(now, handle);
+        }
+    }
+
+    /// Does what messages asked for.
+    pub(super) fn take_effects(&mut self, now: Time) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for (handle, effect) in effects.drain(..) {
+            match effect {
+                Effect::Joined { .. } => self.handle_joined(handle),
+                Effect::PausedUntil(until) => self.alarms.push(Reverse((until, handle))),
+                Effect::Moved { shard, address } => self.handle_moved(now, handle, shard, address),
+                Effect::Rejoin => {
+                    self.detach(handle);
+                    self.alarms.push(Reverse((now + self.pause(), handle)));
+                }
+                Effect::Closed { .. } => self.forget(now, handle),
+            }
+        }
+        self.effects = effects;
+    }
+
+    fn handle_joined(&mut self, handle: u32) {
+        let Some(entry) = self.documents.get(&handle) else { return };
+        entry.shared.presence().reannounce();
+        if let Some(link) = entry.link.and_then(|index| self.links[index].as_mut()) {
+            link.backoff.reset();
+        }
+        self.queue(handle);
+    }
+
+    fn handle_moved(&mut self, now: Time, handle: u32, shard: u32, address: Option<String>) {
+        let Some(entry) = self.documents.get_mut(&handle) else { return };
+        let here = entry.link.and_then(|index| self.links[index].as_ref());
+        let address = address.or_else(|| here.map(|link| link.route.address.clone()));
+        entry.moved = match (address, u8::try_from(shard)) {
+            (Some(address), Ok(shard)) => Some(Route { address, shard }),
+            _ => None,
+        };
+        entry.moves += 1;
+        let astray = entry.moves > MOVES_MAX;
+        // Where one document moved, others may have: the next ticket brings the map.
+        self.tickets.want();
+        self.detach(handle);
+        if astray {
+            self.alarms.push(Reverse((now + self.pause(), handle)));
+        } else {
+            self.attach(now, handle);
+        }
+    }
+
+    /// A while, different for each client.
+    fn pause(&self) -> wire::Span {
+        let mut backoff = Backoff::new(self.config.backoff_max, self.config.backoff_max);
+        backoff.fail(u32::from_ne_bytes(entropy()))
+    }
+}
