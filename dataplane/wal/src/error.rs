@@ -44,7 +44,7 @@ pub enum Damage {
     #[error("the padding behind a batch is not zero")]
     Padding,
     /// A sound record of another place, file or time: a misdirected or a lost write, or files mixed up.
-    #[error("a sound record that does not belong here: {0} does not follow")]
+    #[error("a sound record that does not belong here (its {0} is wrong)")]
     OutOfPlace(&'static str),
     /// The checksum is right, the content makes no sense.
     #[error("a sound record with an impossible content: {0}")]

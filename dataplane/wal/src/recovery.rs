@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use wire::Guuid;
+use zerocopy::FromBytes;
 
 use crate::config::{BATCH_BYTES_LIMIT, BLOCK_BYTES, RECORD_BODY_BYTES_LIMIT, SECTOR_BYTES, round_up};
 use crate::error::{Damage, RecoveryError};
@@ -315,15 +316,13 @@ impl Recovery {
         Ok(())
     }
 
-    /// Refuses a segment start of another log by name, rather than as damage.
+    /// Refuses a segment start of another log by name, rather than as damage. Says nothing on a damaged one.
     fn check_log_id(&self) -> Result<(), RecoveryError> {
         let at = self.done + self.batch.bytes;
         let Some(bytes) = self.buffer.get(at..at + SEGMENT_RECORD_BYTES) else {
             return Ok(());
         };
-        let header = RecordHeader::peek(bytes).expect("the bytes are there");
-        let body = &bytes[HEADER_BYTES..];
-        let body = body.get(..header.body_bytes.get() as usize).unwrap_or(body);
+        let (header, body) = RecordHeader::ref_from_prefix(bytes).expect("a header has no alignment");
         if crc32c::crc32c(body) != header.body_crc.get() {
             return Ok(());
         }

@@ -114,7 +114,8 @@ impl<B: AlignedBuffer> LogWriter<B> {
         self.append(header, op.body_bytes(), |body| op.encode(body))
     }
 
-    /// Appends the note that the log was opened: the first record after each recovery.
+    /// Appends the note that the log was opened: the first record after each recovery. Nobody is told the
+    /// incarnation before this record is durable, or a crash could make the node use it twice.
     pub fn append_open(&mut self, open: Open) -> Result<u64, AppendError> {
         let header = RecordHeader { kind: kind::OPEN, ..RecordHeader::default() };
         self.append(header, Open::BODY_BYTES, |body| open.encode(body))
@@ -274,14 +275,20 @@ impl<B: AlignedBuffer> LogWriter<B> {
         };
         self.next.chain = batch.close(self.seed);
         self.next.offset = batch.offset + batch.bytes as u64;
+        assert!(self.next.offset <= self.config.segment_bytes, "a batch beyond the end of its segment");
         self.closed_bytes += batch.bytes;
         self.closed.push_back(batch);
     }
 
     fn take_buffer(&mut self, bytes: usize) -> B {
-        if bytes > self.config.batch_bytes_max {
-            return (self.allocate)(bytes);
+        let bytes = bytes.max(self.config.batch_bytes_max);
+        if bytes == self.config.batch_bytes_max
+            && let Some(buffer) = self.pool.pop()
+        {
+            return buffer;
         }
-        self.pool.pop().unwrap_or_else(|| (self.allocate)(self.config.batch_bytes_max))
+        let buffer = (self.allocate)(bytes);
+        assert_eq!(buffer.as_slice().len(), bytes, "a buffer of another length than asked for");
+        buffer
     }
 }

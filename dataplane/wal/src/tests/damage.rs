@@ -36,6 +36,31 @@ fn a_flipped_bit_loses_acknowledged_ops() {
 }
 
 #[test]
+fn the_operator_is_told_of_the_wrong_damage() {
+    let mut log = Log::new();
+    log.op(100);
+    log.op(100);
+    log.flush();
+    // A segment start of 88 bytes and an open record of 80, then two ops of 64 + 129 bytes with their padding.
+    let first = 168;
+    let second = first + 200;
+    let cases = [
+        (first + 20..first + 21, 0x55, first, Damage::Header),
+        (first + 80..first + 81, 0x55, first, Damage::Body),
+        (second..second + 64, 0, second, Damage::Missing),
+        (second + 200..second + 201, 0x55, second, Damage::Padding),
+    ];
+    for (range, byte, offset, damage) in cases {
+        let mut disk = log.disk.clone();
+        disk.segment_mut(0).unwrap()[range].fill(byte);
+        let error = read_back(&mut disk).unwrap_err();
+        assert_eq!(error, RecoveryError::Corrupt { segment: 0, offset: offset as u64, damage });
+        let text = error.to_string();
+        assert!(text.contains("segment 0 at offset") && text.contains("copy of it"), "{text}");
+    }
+}
+
+#[test]
 fn a_bit_flipped_in_the_free_space_stops_the_node() {
     // It cannot be told from the first sector of a torn batch's remains: it is cleaned away.
     let mut log = durable_log();
