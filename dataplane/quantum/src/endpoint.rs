@@ -187,7 +187,7 @@ impl Endpoint {
         let key = ConnectionKey::new(entry.key() as u32, generation);
         let entropy = self.entropy.draw();
         let acceptor = Acceptor { key, config: &self.config, ticket_keys: &self.ticket_keys, entropy };
-        let connection = match Connection::accept(acceptor, now, datagram, sink) {
+        let connection = match Connection::accept(&acceptor, now, datagram, sink) {
             Ok(connection) => connection,
             Err(error) => return self.count_refusal(error),
         };

@@ -179,7 +179,7 @@ impl Connection {
 
     /// Opens a connection for a first packet, on a node. Nothing is kept and nobody is told when it fails.
     pub(crate) fn accept(
-        acceptor: Acceptor<'_>,
+        acceptor: &Acceptor<'_>,
         now: Now,
         datagram: &[u8],
         sink: &mut impl MessageSink,

@@ -8,6 +8,7 @@ use wire::{Code, Header, PacketType, Span, Time};
 use super::{ClosedBy, Connection, Event, MessageSink, State};
 use crate::channel_receive::Delivery;
 use crate::congestion::AckSample;
+use crate::rtt::GRANULARITY;
 use crate::sent_packets::{Fate, SentFrame};
 
 impl Connection {
@@ -70,7 +71,7 @@ impl Connection {
         self.stats.bytes_received += bytes;
         if self.state == State::Closing {
             // Tell it again, but not for every packet.
-            self.close_due |= now.since(self.close_sent) >= self.rtt.smoothed();
+            self.close_due |= now.since(self.close_sent) >= GRANULARITY;
             return false;
         }
         let is_newest = self.acks.largest().is_none_or(|largest| number > largest);

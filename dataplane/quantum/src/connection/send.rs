@@ -12,7 +12,7 @@ use crate::channel_send::Packet;
 use crate::sent_packets::{SentFrame, SentPacket};
 
 /// The least room that is worth a packet.
-const PAYLOAD_BYTES_MIN: usize = 64;
+const DATAGRAM_BYTES_MIN: usize = HEADER_BYTES + 64 + TAG_BYTES;
 /// Replies to an address that has not proven itself are at most this many times what it sent.
 const AMPLIFICATION_MAX: u64 = 3;
 /// After so many packets of acknowledgements alone, one asks for an acknowledgement itself.
@@ -53,23 +53,30 @@ impl Connection {
 
     /// How large a datagram may be.
     pub(super) fn datagram_room(&self, buffer: &[u8]) -> usize {
-        let room = self.datagram_bytes.min(buffer.len());
+        self.datagram_bytes.min(buffer.len()).min(self.amplification_room())
+    }
+
+    /// What may still be sent to the peer's address.
+    fn amplification_room(&self) -> usize {
         if self.amplification.is_validated {
-            return room;
+            return usize::MAX;
         }
         let allowed = AMPLIFICATION_MAX * self.amplification.received_bytes;
         let left = allowed.saturating_sub(self.amplification.sent_bytes);
-        room.min(usize::try_from(left).unwrap_or(usize::MAX))
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// Whether nothing can be sent until the peer's address proves itself: timers would fire in vain.
+    pub(super) fn is_muted(&self) -> bool {
+        self.amplification_room() < DATAGRAM_BYTES_MIN
     }
 
     fn transmit_data(&mut self, now: Time, buffer: &mut [u8]) -> Option<usize> {
         let may_send =
             self.sent.in_flight_bytes() < self.controller.window_bytes() || self.loss.probes_due() > 0;
-        if !self.acks.is_due(now) && !(may_send && self.has_data()) {
-            return None;
-        }
+        let is_wanted = self.acks.is_due(now) || (may_send && self.has_data());
         let room = self.datagram_room(buffer);
-        if room < HEADER_BYTES + PAYLOAD_BYTES_MIN + TAG_BYTES {
+        if !is_wanted || room < DATAGRAM_BYTES_MIN {
             return None;
         }
         let mut out = Writer::new(&mut buffer[HEADER_BYTES..room - TAG_BYTES]);
@@ -197,7 +204,7 @@ impl Connection {
         }
         let (code, reason) = self.close.as_ref()?;
         let room = self.datagram_room(buffer);
-        if room < HEADER_BYTES + PAYLOAD_BYTES_MIN + TAG_BYTES {
+        if room < DATAGRAM_BYTES_MIN {
             return None;
         }
         let mut out = Writer::new(&mut buffer[HEADER_BYTES..room - TAG_BYTES]);

@@ -14,6 +14,9 @@ impl Connection {
         match self.state {
             State::Drained => None,
             State::Closing | State::Draining => self.deadline,
+            State::Handshaking | State::Established if self.is_muted() => {
+                self.deadline.into_iter().chain([self.idle_at()]).min()
+            }
             State::Handshaking | State::Established => {
                 let loss = self.loss.timeout(&self.sent, self.probe_timeout());
                 let times =
@@ -47,6 +50,9 @@ impl Connection {
         }
         if self.idle_at() <= now {
             self.end(now, ClosedBy::Timeout, Code::IdleTimeout as u16, "nothing was heard from the peer");
+            return;
+        }
+        if self.is_muted() {
             return;
         }
         if self.keep_alive_at().is_some_and(|at| at <= now) {

@@ -1,0 +1,87 @@
+//! A warm connection moves packets without allocating.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use bytes::Bytes;
+use common::{Link, Pair};
+use quantum::{Channel, ConnectionKey, MessageSink};
+use wire::Span;
+
+struct CountingAllocator;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator as it is; counting touches a thread-local that needs
+// neither allocation nor destructor.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[derive(Default)]
+struct Counter {
+    messages: u64,
+    bytes: usize,
+}
+
+impl MessageSink for Counter {
+    fn on_message(&mut self, _: ConnectionKey, _: Channel, message: &[u8]) {
+        self.messages += 1;
+        self.bytes += message.len();
+    }
+}
+
+/// Sends `count` messages each way, with all acknowledgements, without the pair's own bookkeeping.
+fn exchange(pair: &mut Pair, key: ConnectionKey, count: usize) -> u64 {
+    static PAYLOAD: [u8; 40] = [7; 40];
+    let (mut at_node, mut at_client) = (Counter::default(), Counter::default());
+    let mut buffer = [0; 1_500];
+    for _ in 0..count {
+        pair.now += Span::from_us(50);
+        let now = pair.now;
+        for _ in 0..10 {
+            pair.client.send(Channel::Sync, Bytes::from_static(&PAYLOAD)).unwrap();
+            pair.node.send(key, Channel::Sync, Bytes::from_static(&PAYLOAD)).unwrap();
+        }
+        while let Some(length) = pair.client.poll_transmit(now, &mut buffer) {
+            let unix_now = pair.unix_now();
+            pair.node.handle_datagram(unix_now, pair.client_from, &mut buffer[..length], &mut at_node);
+        }
+        pair.node.consume(key, Channel::Sync, std::mem::take(&mut at_node.bytes));
+        while let Some((_, length)) = pair.node.poll_transmit(now, &mut buffer) {
+            pair.client.handle_datagram(now, &mut buffer[..length], &mut at_client);
+        }
+        pair.client.consume(Channel::Sync, std::mem::take(&mut at_client.bytes));
+        pair.node.handle_timeout(now);
+        pair.client.handle_timeout(now);
+    }
+    at_node.messages + at_client.messages
+}
+
+#[test]
+fn a_warm_connection_allocates_per_packet() {
+    let mut pair = Pair::connected(1, Link::default());
+    let key = pair.key();
+    exchange(&mut pair, key, 20_000);
+    let before = ALLOCATIONS.with(Cell::get);
+    let messages = exchange(&mut pair, key, 20_000);
+    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    assert!(messages >= 399_000, "{messages}");
+    assert!(allocations < 20, "{allocations} allocations for {messages} messages");
+}
