@@ -1,0 +1,280 @@
+//! A client against a node that holds real documents, on loopback.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aetherflow_client::{Client, ClientConfig, ClientError, DocumentEvent, DocumentKind, JoinOptions};
+use bytes::Bytes;
+use support::{Disk, Node, PATIENCE, Tickets, client, config, durable, joined, next, numbered, ops};
+use wire::{Access, Code};
+use yrs::updates::decoder::Decode;
+use yrs::{Doc, GetString, ReadTxn, Text, Transact};
+
+const OPAQUE: DocumentKind = DocumentKind::Opaque;
+
+#[tokio::test]
+async fn ops_arrive_out_of_order_twice_or_not_at_all() {
+    let disk = Arc::default();
+    let node = Node::start(&disk);
+    let (writing, reading) = (client(1, node.address).await, client(2, node.address).await);
+    let mut reader = reading.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    let mut writer = writing.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    for number in 1..=5_000 {
+        let id = writer.apply(numbered(number)).await.unwrap();
+        assert_eq!((id.counter, id.guuid), (number, writing.writer_id().with_counter(number)));
+    }
+    durable(&mut writer, 5_000).await;
+    assert_eq!(ops(&mut reader, 5_000).await, (1..=5_000).collect::<Vec<_>>());
+    assert_eq!(disk.payloads("log").len(), 5_000);
+    assert_eq!(writing.stats().ops_durable, 5_000);
+    assert!(writing.stats().packets_sent < 2_000, "ops share packets: {:?}", writing.stats());
+    assert!(writing.close(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_late_joiner_misses_what_was_there_before() {
+    let disk = Arc::default();
+    let node = Node::start(&disk);
+    let writing = client(1, node.address).await;
+    let mut writer = writing.join("text", DocumentKind::Yjs, JoinOptions::default()).unwrap();
+    let doc = Doc::with_client_id(7);
+    let text = doc.get_or_insert_text("content");
+    for word in ["one ", "two ", "three"] {
+        let mut transaction = doc.transact_mut();
+        let end = text.len(&transaction);
+        text.insert(&mut transaction, end, word);
+        writer.apply(transaction.encode_update_v1().into()).await.unwrap();
+    }
+    durable(&mut writer, 3).await;
+
+    let reading = client(2, node.address).await;
+    let mut reader = reading.join("text", DocumentKind::Yjs, JoinOptions::default()).unwrap();
+    let copy = Doc::with_client_id(8);
+    let copied = copy.get_or_insert_text("content");
+    loop {
+        if let DocumentEvent::State(state) = next(&mut reader).await {
+            copy.transact_mut().apply_update(yrs::Update::decode_v1(&state).unwrap()).unwrap();
+            break;
+        }
+    }
+    assert_eq!(copied.get_string(&copy.transact()), "one two three");
+    let error = reader.apply("no update".into()).await.map(|id| id.counter);
+    assert_eq!(error, Ok(1));
+    loop {
+        if let DocumentEvent::Rejected { counter, code, .. } = next(&mut reader).await {
+            assert_eq!((counter, code), (1, Code::UndecodableUpdate));
+            break;
+        }
+    }
+    assert_eq!(doc.transact().state_vector(), copy.transact().state_vector());
+}
+
+#[tokio::test]
+async fn a_kill_of_the_node_loses_or_repeats_ops() {
+    let disk: Arc<Disk> = Arc::default();
+    let mut node = Node::start(&disk);
+    let (writing, reading) = (client(1, node.address).await, client(2, node.address).await);
+    let mut reader = reading.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    let (writer, mut written) = writing.join("log", OPAQUE, JoinOptions::default()).unwrap().split();
+    joined(&mut reader).await;
+    let mut number = 0;
+    for _ in 0..4 {
+        for _ in 0..500 {
+            number += 1;
+            writer.apply(numbered(number)).await.unwrap();
+            if number % 100 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(ops(&mut reader, 250).await.len(), 250);
+        let address = node.kill();
+        let placement = statesync::Placement::single_node(0, 1, 16);
+        node = Node::at(address, &disk, placement);
+    }
+    let mut acknowledged = 0;
+    while acknowledged < number {
+        let event = tokio::time::timeout(PATIENCE, written.next_event()).await.unwrap().unwrap();
+        if let DocumentEvent::Durable { up_to_counter, .. } = event {
+            acknowledged = up_to_counter;
+        }
+    }
+    assert_eq!(ops(&mut reader, 1_000).await, (1_001..=2_000).collect::<Vec<_>>());
+    let expected: Vec<Bytes> = (1..=2_000).map(numbered).collect();
+    assert_eq!(disk.payloads("log"), expected);
+    assert!(writing.stats().reconnects >= 4, "{:?}", writing.stats());
+}
+
+#[tokio::test]
+async fn a_moved_document_is_lost_sight_of() {
+    let (first_disk, second_disk) = (Arc::default(), Arc::default());
+    let second = Node::start(&second_disk);
+    let owner = statesync::Owner { epoch: 2, shard: 0, address: second.address.to_string().into() };
+    let elsewhere = statesync::Placement::new(0, std::iter::repeat_n(owner, 16).collect());
+    let first = Node::at("127.0.0.1:0".parse().unwrap(), &first_disk, elsewhere);
+    let tickets = Tickets::new(1, first.address);
+    let moved = client(1, first.address).await;
+    let mut document = moved.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    document.apply(numbered(1)).await.unwrap();
+    durable(&mut document, 1).await;
+    assert_eq!(second_disk.payloads("log").len(), 1);
+    assert_eq!(first_disk.payloads("log").len(), 0);
+    assert_eq!(moved.stats().moves, 1);
+    drop(tickets);
+}
+
+#[tokio::test]
+async fn an_op_that_the_log_has_no_room_for_is_lost_or_overtaken() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let writing = client(1, node.address).await;
+    let mut writer = writing.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    joined(&mut writer).await;
+    disk.set(&disk.busy, true);
+    for number in 1..=300 {
+        writer.apply(numbered(number)).await.unwrap();
+    }
+    while writing.stats().ops_retried == 0 {
+        tokio::task::yield_now().await;
+    }
+    disk.set(&disk.busy, false);
+    durable(&mut writer, 300).await;
+    let expected: Vec<Bytes> = (1..=300).map(numbered).collect();
+    assert_eq!(disk.payloads("log"), expected);
+}
+
+#[tokio::test]
+async fn a_reader_without_write_access_writes_or_is_told_nothing() {
+    let disk = Arc::default();
+    let node = Node::start(&disk);
+    let tickets = Tickets::new(1, node.address).access(Access::Read);
+    let reading = Client::builder(tickets).config(config()).connect().await.unwrap();
+    let mut reader = reading.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    reader.apply(numbered(1)).await.unwrap();
+    loop {
+        if let DocumentEvent::Rejected { code, counter, .. } = next(&mut reader).await {
+            assert_eq!((code, counter), (Code::Forbidden, 1));
+            break;
+        }
+    }
+    assert!(disk.payloads("log").is_empty());
+    assert!(reading.close(PATIENCE).await, "nothing is left to acknowledge");
+}
+
+#[tokio::test]
+async fn ops_are_taken_without_end_while_none_is_acknowledged() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let small = ClientConfig { unacked_bytes_max: 5 << 20, ..config() };
+    let writing = Client::builder(Tickets::new(1, node.address)).config(small).connect().await.unwrap();
+    let mut writer = writing.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    disk.set(&disk.hold, true);
+    let large = Bytes::from(vec![0; 1 << 20]);
+    for _ in 0..4 {
+        writer.try_apply(large.clone()).unwrap();
+    }
+    assert_eq!(writer.try_apply(large.clone()), Err(ClientError::Full));
+    let waiting = tokio::spawn({
+        let writer = writer.writer().clone();
+        async move { writer.apply(large).await }
+    });
+    joined(&mut writer).await;
+    assert!(!waiting.is_finished());
+    disk.set(&disk.hold, false);
+    assert_eq!(waiting.await.unwrap().unwrap().counter, 5);
+    durable(&mut writer, 5).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_loses_ops_or_takes_memory() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let writing = client(1, node.address).await;
+    let small = ClientConfig { event_bytes_max: 64 << 10, ..config() };
+    let reading = Client::builder(Tickets::new(2, node.address)).config(small).connect().await.unwrap();
+    let mut reader = reading.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    let mut writer = writing.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    joined(&mut reader).await;
+    let op = |number: u64| Bytes::from([&number.to_be_bytes()[..], &[0; 100 << 10]].concat());
+    for number in 1..=300 {
+        writer.apply(op(number)).await.unwrap();
+    }
+    durable(&mut writer, 300).await;
+    let taken = reading.stats().bytes_received;
+    assert!(taken < 12 << 20, "the node sent {taken} bytes to who does not read");
+    assert_eq!(ops(&mut reader, 300).await, (1..=300).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn presence_is_lost_with_the_connection() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let (one, two) = (client(1, node.address).await, client(2, node.address).await);
+    let here = one.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    let mut there = two.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    here.set_presence(7, "typing".into()).unwrap();
+    let seen = async |there: &mut aetherflow_client::Document| loop {
+        if let DocumentEvent::Presence(entries) = next(there).await {
+            return entries.into_iter().map(|entry| (entry.client, entry.state)).collect::<Vec<_>>();
+        }
+    };
+    assert_eq!(seen(&mut there).await, [(7, Bytes::from("typing"))]);
+    let address = node.kill();
+    let _node = Node::at(address, &disk, statesync::Placement::single_node(0, 1, 16));
+    assert_eq!(seen(&mut there).await, [(7, Bytes::from("typing"))]);
+    here.remove_presence(7).unwrap();
+    assert_eq!(seen(&mut there).await, [(7, Bytes::new())]);
+}
+
+#[tokio::test]
+async fn a_revoked_session_tries_for_ever() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let tickets = Tickets::new(1, node.address);
+    let client = Client::builder(tickets.clone()).config(config()).connect().await.unwrap();
+    let mut document = client.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    joined(&mut document).await;
+    tickets.refused.store(true, Ordering::SeqCst);
+    node.kill();
+    assert_eq!(support::closed(&mut document).await, Code::SessionRevoked);
+    assert_eq!(document.next_event().await, None);
+    let error = document.apply(numbered(1)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused(_)), "{error}");
+    assert!(client.join("other", OPAQUE, JoinOptions::default()).is_err());
+}
+
+#[tokio::test]
+async fn a_document_cannot_be_left_or_joined_again() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let client = client(1, node.address).await;
+    let document = client.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    document.apply(numbered(1)).await.unwrap();
+    let twice = client.join("log", OPAQUE, JoinOptions::default()).map(drop);
+    assert_eq!(twice, Err(ClientError::AlreadyJoined("log".to_owned())));
+    drop(document);
+    let mut again = client.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    joined(&mut again).await;
+    assert_eq!(disk.payloads("log").len(), 1, "an op went lost with its document");
+    let rtt = again.writer().ping(PATIENCE).await.unwrap();
+    assert!(rtt < PATIENCE);
+    assert!(client.ping(&node.address.to_string(), 0, PATIENCE).await.unwrap() < PATIENCE);
+    again.leave().await.unwrap();
+    assert!(client.close(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_document_of_another_kind_is_mixed_up() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let client = client(1, node.address).await;
+    let document = client.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    document.apply(numbered(1)).await.unwrap();
+    document.leave().await.unwrap();
+    let mut document = client.join("log", DocumentKind::Yjs, JoinOptions::default()).unwrap();
+    assert_eq!(support::closed(&mut document).await, Code::KindMismatch);
+    let error = document.apply(numbered(1)).await.unwrap_err();
+    assert!(matches!(error, ClientError::DocumentClosed { code: Code::KindMismatch, .. }), "{error}");
+    document.leave().await.unwrap_err();
+}
