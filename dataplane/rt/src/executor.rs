@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread::JoinHandle;
 
 use core_affinity::CoreId;
@@ -101,24 +101,24 @@ pub fn run_local<T>(task: impl Future<Output = T>) -> Result<T> {
     Ok(start(None, "local")?.run(task))
 }
 
-/// Lets the shard's other tasks run. The executor stays in its task loop: file operations are neither submitted
-/// nor completed by this; see [`poll_files`].
+/// Lets the shard's other tasks run.
+///
+/// The executor stays in its task loop: its own rings are looked at only when every task waits for something, or
+/// at the preemption timer (100 ms). A loop that always yields must not depend on them, which is why the log is
+/// written through the packet ring.
 pub async fn yield_now() {
     glommio::executor().yield_now().await;
 }
 
-/// Goes once round the executor's own rings: file operations begun since are submitted, finished ones wake their
-/// tasks. To be called in each turn while a file operation is in flight.
-///
-/// A task that always yields keeps the executor from its rings until the preemption timer (100 ms); waiting for
-/// a timer that is already due empties the task queue, and the executor turns to its rings.
-pub async fn poll_files() {
-    glommio::timer::sleep(std::time::Duration::ZERO).await;
-}
-
-/// The cores that this process may run on (its affinity mask, so cpusets and `taskset` count).
+/// The cores that this process may run on: the affinity mask (so cpusets and `taskset` count) of the thread that
+/// asks first, before anything is pinned.
 #[must_use]
 pub fn allowed_cores() -> Vec<usize> {
+    static CORES: OnceLock<Vec<usize>> = OnceLock::new();
+    CORES.get_or_init(current_cores).clone()
+}
+
+fn current_cores() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
@@ -135,17 +135,16 @@ pub fn pin_current_thread(core: usize) -> Result<()> {
     }
 }
 
-/// Gives the calling thread the main thread's mask back: a thread starts with the mask of the shard that made it.
+/// Lets the calling thread run on every allowed core: a thread starts with the mask of the shard that made it.
 pub(crate) fn unpin_current_thread() {
     // SAFETY: all-zero is an empty, valid set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    let bytes = size_of::<libc::cpu_set_t>();
-    // SAFETY: `set` is writable for `bytes`; the process id is the main thread's id.
-    let known = unsafe { libc::sched_getaffinity(libc::getpid(), bytes, &raw mut set) };
-    if known == 0 {
-        // SAFETY: `set` is readable for `bytes`; 0 is the calling thread. On failure it stays pinned, and slower.
-        unsafe { libc::sched_setaffinity(0, bytes, &raw const set) };
+    for core in allowed_cores().into_iter().filter(|core| *core < libc::CPU_SETSIZE as usize) {
+        // SAFETY: the index is inside the set, checked above.
+        unsafe { libc::CPU_SET(core, &mut set) };
     }
+    // SAFETY: `set` is readable for its size; 0 is the calling thread. On failure it stays pinned, and slower.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
 }
 
 fn check_core(core: usize) -> Result<()> {
@@ -153,9 +152,10 @@ fn check_core(core: usize) -> Result<()> {
     if allowed.contains(&core) { Ok(()) } else { Err(RtError::CoreNotAllowed { core, allowed }) }
 }
 
-/// Stands the executor up, then pins: its helper thread keeps the process's mask.
+/// Stands the executor up, then pins: its helper thread keeps the whole mask.
 fn start(core: Option<usize>, name: &str) -> Result<LocalExecutor> {
     check_memlock(memlock_limit())?;
+    unpin_current_thread();
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name(name)
         .io_memory(IO_MEMORY_BYTES)
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_shard_runs_on_the_core_it_was_given() {
         let core = *allowed_cores().last().expect("a core");
-        let shard = spawn_shard(Some(core), "pinned", || async { allowed_cores() }).expect("shard");
+        let shard = spawn_shard(Some(core), "pinned", || async { current_cores() }).expect("shard");
         assert_eq!(shard.join().expect("shard's mask"), [core]);
     }
 

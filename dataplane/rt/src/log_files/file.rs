@@ -1,6 +1,7 @@
 //! One segment, written durably around the page cache.
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use glommio::GlommioError;
@@ -35,34 +36,22 @@ impl AlignedBuffer for LogBuffer {
     }
 }
 
-/// How a write is made durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
-    /// Every write is its own sync (O_DSYNC): one request to the device.
-    WithWrite,
-    /// A write, then fdatasync.
-    AfterWrite,
-}
-
 enum File {
     Direct(DmaFile),
     Buffered(BufferedFile),
 }
 
-/// A segment open for durable writing.
+/// A segment open for durable writing: every write is its own sync (O_DSYNC), one request to the device. It is
+/// written through [`crate::PacketRing::begin_log_write`].
 pub struct LogFile {
     file: File,
     path: PathBuf,
-    sync: Sync,
 }
 
 impl LogFile {
-    pub(super) async fn open(path: PathBuf, sync: Sync) -> Result<Self> {
+    pub(super) async fn open(path: PathBuf) -> Result<Self> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        if sync == Sync::WithWrite {
-            options.custom_flags(libc::O_DSYNC);
-        }
+        options.read(true).write(true).custom_flags(libc::O_DSYNC);
         let file = match options.dma_open(&path).await {
             Ok(file) => File::Direct(file),
             // The filesystem has no O_DIRECT.
@@ -72,7 +61,7 @@ impl LogFile {
             }
             Err(error) => return Err(failed("open", &path, error)),
         };
-        Ok(Self { file, path, sync })
+        Ok(Self { file, path })
     }
 
     /// Whether writes go around the page cache; false on filesystems that cannot, where they are as durable but
@@ -88,51 +77,26 @@ impl LogFile {
         &self.path
     }
 
-    /// Writes the first `bytes` of `buffer` at `offset`, both multiples of 4 KiB; durable when it returns.
-    ///
-    /// The operation is begun and ended by the executor's own rings: in a loop that does not end its turns by
-    /// waiting, call [`crate::poll_files`] while it is in flight.
-    ///
-    /// # Errors
-    /// [`RtError::File`], [`RtError::ShortWrite`]: final, what the disk holds is unknown, do not write again.
-    /// [`RtError::Misaligned`]: nothing was written.
-    pub async fn write(&self, buffer: LogBuffer, bytes: usize, offset: u64) -> Result<()> {
-        let whole = bytes.is_multiple_of(BLOCK_BYTES) && offset.is_multiple_of(BLOCK_BYTES as u64);
-        if !whole || bytes == 0 || bytes > buffer.0.len() {
-            let path = self.path.clone();
-            return Err(RtError::Misaligned { path, offset, len: bytes, align: BLOCK_BYTES });
-        }
-        let mut buffer = buffer.0;
-        buffer.trim_to_size(bytes);
-        let written = match &self.file {
-            File::Direct(file) => file.write_at(buffer, offset).await,
-            File::Buffered(file) => file.write_at(buffer.as_bytes().to_vec(), offset).await,
-        };
-        let written = written.map_err(|error| failed("write", &self.path, error))?;
-        if written != bytes {
-            return Err(RtError::ShortWrite { path: self.path.clone(), offset, len: bytes, written });
-        }
-        if self.sync == Sync::AfterWrite {
-            let synced = match &self.file {
-                File::Direct(file) => file.fdatasync().await,
-                File::Buffered(file) => file.fdatasync().await,
-            };
-            synced.map_err(|error| failed("sync", &self.path, error))?;
-        }
-        Ok(())
-    }
-
     /// Closes the file and returns when it is closed.
     ///
     /// # Errors
     /// [`RtError::File`].
     pub async fn close(self) -> Result<()> {
-        let Self { file, path, .. } = self;
+        let Self { file, path } = self;
         let closed = match file {
             File::Direct(file) => file.close().await,
             File::Buffered(file) => file.close().await,
         };
         closed.map_err(|error| failed("close", &path, error))
+    }
+}
+
+impl AsRawFd for LogFile {
+    fn as_raw_fd(&self) -> RawFd {
+        match &self.file {
+            File::Direct(file) => file.as_raw_fd(),
+            File::Buffered(file) => file.as_raw_fd(),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use wal::{parse_segment_file_name, segment_file_name};
 
-pub use file::{LogBuffer, LogFile, Sync};
+pub use file::{LogBuffer, LogFile};
 pub use prepare::PreparingSegment;
 pub use storage::LogStorage;
 
@@ -93,8 +93,8 @@ impl LogDir {
     ///
     /// # Errors
     /// [`RtError::File`].
-    pub async fn open_segment(&self, segment: u32, sync: Sync) -> Result<LogFile> {
-        LogFile::open(self.segment_path(segment), sync).await
+    pub async fn open_segment(&self, segment: u32) -> Result<LogFile> {
+        LogFile::open(self.segment_path(segment)).await
     }
 
     /// The files as recovery wants them.

@@ -1,16 +1,42 @@
 //! Segments on a real filesystem.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use wal::{AlignedBuffer, BLOCK_BYTES, Storage, segment_file_name};
 
 use super::*;
-use crate::{PacketRing, PacketRingConfig, run_local};
+use crate::{PacketRing, PacketRingConfig, Wake, run_local};
 
 const SEGMENT_BYTES: u64 = 256 * 1024;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn filled(byte: u8) -> LogBuffer {
     let mut buffer = LogBuffer::new(4 * BLOCK_BYTES);
     buffer.as_mut_slice().fill(byte);
     buffer
+}
+
+fn ring() -> PacketRing {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
+    PacketRing::new(socket, PacketRingConfig::default()).expect("ring")
+}
+
+/// Writes in a shard's way and sleeps until it is durable.
+fn write(dir: &LogDir, segment: u32, buffer: LogBuffer, bytes: usize, offset: usize) -> Result<()> {
+    run_local(async {
+        let mut ring = ring();
+        let file = Rc::new(dir.open_segment(segment).await?);
+        ring.begin_log_write(&file, buffer, bytes, offset as u64)?;
+        loop {
+            if let Some((_, ended)) = ring.poll_log_write() {
+                return ended;
+            }
+            assert!(ring.log_write_in_flight());
+            assert_eq!(ring.wait(Some(PATIENCE), || true)?, Wake::Log);
+        }
+    })
+    .expect("executor")
 }
 
 fn log_dir() -> (tempfile::TempDir, LogDir) {
@@ -23,13 +49,8 @@ fn log_dir() -> (tempfile::TempDir, LogDir) {
 fn what_was_written_durably_is_what_recovery_reads() {
     let (_temp, dir) = log_dir();
     dir.prepare_segment(3, SEGMENT_BYTES).expect("segment");
-    for (sync, offset) in [(Sync::WithWrite, 0), (Sync::AfterWrite, 4 * BLOCK_BYTES)] {
-        let written = run_local(async {
-            let file = dir.open_segment(3, sync).await?;
-            file.write(filled(7), 2 * BLOCK_BYTES, offset as u64).await?;
-            file.close().await
-        });
-        written.expect("executor").expect("write");
+    for offset in [0, 4 * BLOCK_BYTES] {
+        write(&dir, 3, filled(7), 2 * BLOCK_BYTES, offset).expect("write");
         let mut storage = dir.storage();
         let mut read = vec![1; 8 * BLOCK_BYTES];
         assert_eq!(storage.segments().expect("segments"), [3]);
@@ -43,12 +64,7 @@ fn what_was_written_durably_is_what_recovery_reads() {
 fn a_torn_tail_is_zeroed_and_nothing_else() {
     let (_temp, dir) = log_dir();
     dir.prepare_segment(0, SEGMENT_BYTES).expect("segment");
-    run_local(async {
-        let file = dir.open_segment(0, Sync::WithWrite).await?;
-        file.write(filled(9), 4 * BLOCK_BYTES, 0).await
-    })
-    .expect("executor")
-    .expect("write");
+    write(&dir, 0, filled(9), 4 * BLOCK_BYTES, 0).expect("write");
     let mut storage = dir.storage();
     let block = BLOCK_BYTES as u64;
     storage.zero(0, block..3 * block).expect("zero");
@@ -88,12 +104,7 @@ fn a_misaligned_write_reaches_no_disk() {
     dir.prepare_segment(0, SEGMENT_BYTES).expect("segment");
     let block = BLOCK_BYTES;
     for (bytes, offset) in [(block - 1, 0), (block, 512), (0, 0), (5 * block, 0)] {
-        let error = run_local(async {
-            let file = dir.open_segment(0, Sync::WithWrite).await?;
-            file.write(filled(1), bytes, offset).await
-        })
-        .expect("executor")
-        .expect_err("misaligned");
+        let error = write(&dir, 0, filled(1), bytes, offset).expect_err("misaligned");
         assert!(matches!(error, RtError::Misaligned { .. }), "{error}");
     }
 }
@@ -101,7 +112,7 @@ fn a_misaligned_write_reaches_no_disk() {
 #[test]
 fn a_missing_segment_is_named() {
     let (_temp, dir) = log_dir();
-    let opened = run_local(dir.open_segment(8, Sync::WithWrite)).expect("executor");
+    let opened = run_local(dir.open_segment(8)).expect("executor");
     let error = opened.err().expect("a missing segment").to_string();
     assert!(error.contains("segment-0000000008.log"), "{error}");
 }
@@ -110,11 +121,7 @@ fn a_missing_segment_is_named() {
 fn a_full_device_stops_the_write_with_its_errno() {
     let (_temp, dir) = log_dir();
     std::os::unix::fs::symlink("/dev/full", dir.segment_path(0)).expect("link");
-    let written = run_local(async {
-        let file = dir.open_segment(0, Sync::WithWrite).await?;
-        file.write(filled(1), BLOCK_BYTES, 0).await
-    });
-    let error = written.expect("executor").expect_err("a full device");
+    let error = write(&dir, 0, filled(1), BLOCK_BYTES, 0).expect_err("a full device");
     assert!(matches!(&error, RtError::File { source, .. } if source.raw_os_error().is_some()), "{error}");
 }
 
@@ -123,12 +130,7 @@ fn a_filesystem_without_direct_io_is_still_durable_storage() {
     let Ok(temp) = tempfile::tempdir_in("/dev/shm") else { return };
     let dir = LogDir::open(temp.path()).expect("log directory");
     dir.prepare_segment(0, SEGMENT_BYTES).expect("segment");
-    run_local(async {
-        let file = dir.open_segment(0, Sync::WithWrite).await?;
-        file.write(filled(4), BLOCK_BYTES, 0).await
-    })
-    .expect("executor")
-    .expect("write");
+    write(&dir, 0, filled(4), BLOCK_BYTES, 0).expect("write");
     let mut read = vec![0; BLOCK_BYTES];
     dir.storage().read(0, 0, &mut read).expect("read");
     assert!(read.iter().all(|byte| *byte == 4));
@@ -137,8 +139,7 @@ fn a_filesystem_without_direct_io_is_still_durable_storage() {
 #[test]
 fn a_segment_prepared_in_the_background_wakes_the_sleeping_shard() {
     let (_temp, dir) = log_dir();
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
-    let mut ring = PacketRing::new(socket, PacketRingConfig::default()).expect("ring");
+    let mut ring = ring();
     let preparing = dir.prepare_in_background(0, SEGMENT_BYTES, ring.doorbell()).expect("thread");
     let slice = Some(std::time::Duration::from_millis(1));
     while !preparing.is_finished() {

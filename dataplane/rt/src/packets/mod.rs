@@ -2,8 +2,9 @@
 //!
 //! In: one multishot receive that fills buffers from a provided-buffer ring; a datagram is handed to the caller in
 //! place and its buffer goes back when the callback returns. Out: a pool of slots, queued one by one, submitted
-//! once a turn. Asleep: one enter that ends with a datagram, the doorbell, a freed slot or the time.
+//! once a turn. The log: one durable write at a time on the same ring. Asleep: one enter that ends with a datagram, the doorbell, a freed slot or the time.
 
+mod log;
 mod receive;
 mod send;
 mod setup;
@@ -20,6 +21,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::address::{NAME_BYTES, Name};
 use crate::{Doorbell, Result, RtError};
+use log::LogWrites;
 use receive::{PAYLOAD_OFFSET, ReceiveBuffers, Received};
 use send::SendSlots;
 pub(crate) use setup::explain as explain_setup;
@@ -52,6 +54,7 @@ const BELL: types::Fixed = types::Fixed(1);
 const KIND_RECEIVE: u64 = 1 << 32;
 const KIND_BELL: u64 = 2 << 32;
 const KIND_SEND: u64 = 3 << 32;
+const KIND_LOG: u64 = 4 << 32;
 const KIND_MASK: u64 = !0 << 32;
 
 /// Sizes of a [`PacketRing`].
@@ -178,6 +181,8 @@ pub enum Wake {
     Doorbell,
     /// Send slots came free.
     Sent,
+    /// The log write ended: [`PacketRing::poll_log_write`].
+    Log,
     /// The time is over.
     Timeout,
     /// It did not sleep: `still_idle` said that there is work.
@@ -201,6 +206,7 @@ pub struct PacketRing {
     // Taken out (and leaked) only by a drop that the kernel does not let finish.
     receive: std::mem::ManuallyDrop<ReceiveBuffers>,
     send: std::mem::ManuallyDrop<SendSlots>,
+    log: std::mem::ManuallyDrop<LogWrites>,
     filled: VecDeque<Filled>,
     bell: Doorbell,
     socket: UdpSocket,
@@ -280,6 +286,7 @@ impl PacketRing {
             receive_header,
             receive: std::mem::ManuallyDrop::new(receive),
             send: std::mem::ManuallyDrop::new(send),
+            log: std::mem::ManuallyDrop::default(),
             filled: VecDeque::with_capacity(usize::from(config.receive_buffers)),
             bell,
             socket,
@@ -412,7 +419,7 @@ impl PacketRing {
         self.reap()
     }
 
-    /// Sleeps until a datagram comes, the doorbell rings, a send slot comes free or `until` has passed (`None`:
+    /// Sleeps until a datagram comes, the doorbell rings, the log write ends, a send slot comes free or `until` has passed (`None`:
     /// no limit). Everything queued is submitted first.
     ///
     /// `still_idle` is called after other threads have been told to ring: it must look at every queue that they
@@ -446,6 +453,9 @@ impl PacketRing {
             }
             if self.bell_heard {
                 return Ok(Wake::Doorbell);
+            }
+            if self.log.has_ended() {
+                return Ok(Wake::Log);
             }
             if self.slots_freed {
                 return Ok(Wake::Sent);
@@ -492,7 +502,7 @@ impl PacketRing {
 
     /// Takes every completion off the ring.
     fn reap(&mut self) -> Result<()> {
-        let Self { ring, receive, send, filled, counters, .. } = self;
+        let Self { ring, receive, send, log, filled, counters, .. } = self;
         for completion in ring.completion() {
             let (data, result, flags) = (completion.user_data(), completion.result(), completion.flags());
             match data & KIND_MASK {
@@ -521,6 +531,7 @@ impl PacketRing {
                         counters.send_errors += 1;
                     }
                 }
+                KIND_LOG => log.handle_completion(result),
                 _ => {
                     self.bell_armed &= cqueue::more(flags);
                     self.bell_heard = true;
@@ -588,13 +599,15 @@ impl Drop for PacketRing {
             Err(error) => error.raw_os_error() == Some(libc::ENOENT),
         };
         let settled = none_left && self.enter().is_ok() && self.reap().is_ok();
-        if settled && self.send.in_flight() == 0 && !self.receive_armed {
+        if settled && self.send.in_flight() == 0 && !self.receive_armed && !self.log.is_in_flight() {
             // The kernel frees the ring later than we close it: the socket's port must not wait for that.
             let _ = self.ring.submitter().unregister_files();
             // SAFETY: dropped once, here, and not used again.
             unsafe { std::mem::ManuallyDrop::drop(&mut self.receive) };
             // SAFETY: as above.
             unsafe { std::mem::ManuallyDrop::drop(&mut self.send) };
+            // SAFETY: as above.
+            unsafe { std::mem::ManuallyDrop::drop(&mut self.log) };
         }
         // Otherwise the kernel may still write: a leak of some megabytes is the safe end.
     }
