@@ -48,6 +48,10 @@ pub(crate) const QUEUED_UPDATES_MAX: usize = 4_096;
 pub(crate) const QUEUED_BYTES_MAX: usize = 1 << 20;
 /// Ops by which a shared snapshot may be older than the join that it answers.
 pub(crate) const SNAPSHOT_AGE_OPS_MAX: u64 = 1_024;
+/// Ops between two state vectors that are remembered for those who fall behind.
+pub(crate) const CHECKPOINT_OPS: u64 = 256;
+/// How many of them are.
+pub(crate) const CHECKPOINTS_MAX: usize = 16;
 /// Control messages that wait for one connection to become writable; one more closes it.
 pub(crate) const OWED_MESSAGES_MAX: usize = 4_096;
 /// Bytes of the same.
@@ -64,6 +68,7 @@ pub(crate) const VALUE_DEPTH_MAX: usize = 128;
 const _: () = assert!(PRESENCE_MESSAGE_ENTRIES <= PRESENCE_ENTRIES_MAX);
 const _: () = assert!(PRESENCE_MESSAGE_BYTES < MESSAGE_BYTES_MAX);
 const _: () = assert!(QUEUED_BYTES_MAX < OP_BYTES_MAX && OP_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(CHECKPOINT_OPS * CHECKPOINTS_MAX as u64 >= SNAPSHOT_AGE_OPS_MAX);
 const _: () = assert!(OWED_BYTES_MAX > OWED_MESSAGES_MAX * DOCUMENT_ID_BYTES_MAX);
 
 impl Default for SyncConfig {

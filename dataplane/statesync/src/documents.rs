@@ -120,6 +120,7 @@ impl StateSync {
                 if cache.has_queued() {
                     continue;
                 }
+                cache.checkpoint(document.sequence);
             }
             document.is_queued = false;
             self.queued_documents.pop_front();

@@ -189,8 +189,12 @@ impl StateSync {
         let found = &self.subscriptions[subscription];
         let (slot, key) = (found.document, found.key);
         let document = &mut self.documents[slot];
-        let known = decode_state_vector(&found.known_vector).unwrap_or_default();
+        let next = found.catch_up.as_ref().map_or(1, |catch_up| catch_up.next);
         let cache = document.cache.as_mut().ok_or(Quarantined)?;
+        let known = match cache.vector_before(next) {
+            Some(vector) => vector.clone(),
+            None => decode_state_vector(&found.known_vector).unwrap_or_default(),
+        };
         let (state, vector) = cache.diff(&known)?;
         let found = &mut self.subscriptions[subscription];
         let joined = Server::Joined(Joined {

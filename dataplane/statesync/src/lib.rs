@@ -206,3 +206,6 @@ impl StateSync {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,7 +212,7 @@ impl StateSync {
         if let (Some(cache), Some(update)) = (document.cache.as_mut(), update) {
             let was_quarantined = cache.is_quarantined();
             cache.forget_snapshot_before(sequence.saturating_sub(SNAPSHOT_AGE_OPS_MAX));
-            self.stats.updates_integrated += cache.push(update, payload.len()) as u64;
+            self.stats.updates_integrated += cache.push(sequence, update, payload.len()) as u64;
             self.stats.quarantined += u64::from(!was_quarantined && cache.is_quarantined());
             if cache.has_queued() && !document.is_queued {
                 document.is_queued = true;

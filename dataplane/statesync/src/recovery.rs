@@ -84,8 +84,10 @@ impl StateSync {
         Ok(())
     }
 
-    /// The log is at its end: integrates what waits.
-    pub fn finish_recovery(&mut self) {
+    /// The log is at its end: integrates what waits. `incarnation` is the number of this run of the log, greater
+    /// than any before.
+    pub fn finish_recovery(&mut self, incarnation: u64) {
+        self.incarnation = incarnation;
         while self.run_background(usize::MAX) {}
     }
 }

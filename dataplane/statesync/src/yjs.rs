@@ -15,7 +15,7 @@ use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact, Update};
 
-use crate::config::{QUEUED_BYTES_MAX, QUEUED_UPDATES_MAX};
+use crate::config::{CHECKPOINT_OPS, CHECKPOINTS_MAX, QUEUED_BYTES_MAX, QUEUED_UPDATES_MAX};
 use crate::yjs_scan::{scan_state_vector, scan_update};
 
 /// The client id of the cache, which never edits.
@@ -53,6 +53,8 @@ pub(crate) struct YjsCache {
     queue_bytes: usize,
     pending_bytes: usize,
     snapshot: Option<Snapshot>,
+    /// State vectors of the past, by the last op in them.
+    checkpoints: VecDeque<(u64, StateVector)>,
 }
 
 /// Decodes an update, after a look at what it asks for.
@@ -80,18 +82,22 @@ impl YjsCache {
             queue_bytes: 0,
             pending_bytes: 0,
             snapshot: None,
+            checkpoints: VecDeque::new(),
         }
     }
 
-    /// Queues an update that has been logged. Integrates at once when too much is waiting.
-    pub(crate) fn push(&mut self, update: Update, bytes: usize) -> usize {
+    /// Queues the update of op `sequence`, which has been logged. Integrates at once when too much is waiting,
+    /// and answers how many.
+    pub(crate) fn push(&mut self, sequence: u64, update: Update, bytes: usize) -> usize {
         if self.doc.is_none() {
             return 0;
         }
         self.queue.push_back((update, bytes));
         self.queue_bytes += bytes;
         if self.queue.len() >= QUEUED_UPDATES_MAX || self.queue_bytes >= QUEUED_BYTES_MAX {
-            return self.integrate(usize::MAX);
+            let integrated = self.integrate(usize::MAX);
+            self.checkpoint(sequence);
+            return integrated;
         }
         0
     }
@@ -118,6 +124,7 @@ impl YjsCache {
         mem::forget(mem::take(&mut self.queue));
         self.queue_bytes = 0;
         self.snapshot = None;
+        self.checkpoints.clear();
     }
 
     /// Integrates up to `updates_max` queued updates in one transaction and answers how many.
@@ -151,6 +158,23 @@ impl YjsCache {
             Ok(Err(_)) | Err(_) => self.quarantine(),
         }
         count
+    }
+
+    /// Remembers the state vector now and then, once all up to op `sequence` is integrated.
+    pub(crate) fn checkpoint(&mut self, sequence: u64) {
+        debug_assert!(self.queue.is_empty(), "a checkpoint holds all ops before it");
+        let is_due = self.checkpoints.back().is_none_or(|&(last, _)| sequence >= last + CHECKPOINT_OPS);
+        if let Some(doc) = self.doc.as_ref().filter(|_| is_due) {
+            if self.checkpoints.len() >= CHECKPOINTS_MAX {
+                self.checkpoints.pop_front();
+            }
+            self.checkpoints.push_back((sequence, doc.transact().state_vector()));
+        }
+    }
+
+    /// The last state vector remembered that holds no op from `sequence` on.
+    pub(crate) fn vector_before(&self, sequence: u64) -> Option<&StateVector> {
+        self.checkpoints.iter().rev().find(|(last, _)| *last < sequence).map(|(_, vector)| vector)
     }
 
     /// Whether every client of `update` goes on where the document ends, so that nothing waits for it.

@@ -1,0 +1,100 @@
+//! What no honest client sends.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn a_malformed_message_is_survived_by_its_connection() {
+    let mut rig = Rig::new(DocumentKind::Yjs);
+    rig.open(1, Access::Write);
+    rig.join(1);
+    rig.presence(1, 1, 1, b"x");
+    rig.send_bytes(1, &[200, 1, 2]);
+    assert_eq!(rig.client(1).closed, Some(Code::MalformedMessage));
+    let stats = rig.machine.stats();
+    assert_eq!((stats.connections, stats.subscriptions, stats.documents), (0, 0, 0));
+    rig.send_bytes(1, &[]);
+    rig.send_bytes(77, &[1]);
+}
+
+/// A message with a sound head and any tail, so that more than the decoder is reached.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..60);
+    let small = 0_u64..4;
+    prop_oneof![
+        bytes(),
+        (1..5_u8, bytes()).prop_map(|(tag, rest)| [vec![tag], rest].concat()),
+        (0..3_u32, small, bytes()).prop_map(|(handle, counter, payload)| {
+            Client::Op { handle, counter, payload: &payload }.to_vec()
+        }),
+        (0..3_u32, 0..4_u8, any::<bool>(), any::<bool>(), bytes()).prop_map(
+            |(handle, document, yjs, content, vector)| {
+                let kind = if yjs { DocumentKind::Yjs } else { DocumentKind::Opaque };
+                let document = &["", "a", "b", "c"][usize::from(document)];
+                Client::Join(Join { handle, kind, content, document, resume: None, state_vector: &vector })
+                    .to_vec()
+            }
+        ),
+        (0..3_u32, 0..4_u64, 0..3_u32, bytes()).prop_map(|(handle, client, clock, state)| {
+            let entries = vec![PresenceEntry { client, clock, state: &state }];
+            Client::Presence { handle, entries }.to_vec()
+        }),
+        (0..3_u32).prop_map(|handle| Client::Leave { handle }.to_vec()),
+        // A Yjs update that decodes: one block of one client at any clock, or a deletion.
+        (0..3_u32, 1..9_u64, 0..3_u8, 0..5_u8).prop_map(|(handle, counter, client, clock)| {
+            let payload = [1, 1, client, clock, 4, 1, 1, b't', 1, b'x', 1, client, 1, clock, 1];
+            Client::Op { handle, counter, payload: &payload }.to_vec()
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn messages_make_the_machine_panic(
+        steps in prop::collection::vec((0..3_u64, message(), 0..12_u8), 1..60),
+    ) {
+        let mut rig = Rig::new(DocumentKind::Yjs);
+        let open = |rig: &mut Rig, key: u64| {
+            let session = ModelClient::new(key as u8 + 1, Access::Write).session;
+            rig.machine.handle_open(SubscriberKey(key), session);
+        };
+        (0..3).for_each(|key| open(&mut rig, key));
+        for (key, bytes, event) in steps {
+            let key = SubscriberKey(key);
+            rig.machine.handle_message(rig.now, key, Channel::Sync, &bytes, &mut rig.log);
+            match event {
+                0 => rig.machine.handle_durable(rig.log.records.len() as u64),
+                1 => { rig.machine.run_background(2); }
+                2 => rig.machine.handle_writable(key),
+                3 => { rig.now += wire::Span::from_ms(7); rig.machine.handle_tick(rig.now); }
+                4 => open(&mut rig, key.0),
+                5 => { rig.refusing.insert(key.0); }
+                6 => { rig.refusing.remove(&key.0); rig.machine.handle_writable(key); }
+                _ => {}
+            }
+            while let Some(output) = rig.machine.poll_output() {
+                match output {
+                    Output::Send { to, message, .. } => {
+                        prop_assert!(Server::decode(&message).is_ok());
+                        if rig.refusing.contains(&to.0) {
+                            rig.machine.handle_blocked(to);
+                        }
+                    }
+                    Output::Close { to, .. } => {
+                        rig.machine.handle_close(rig.now, to);
+                        open(&mut rig, to.0);
+                    }
+                }
+            }
+        }
+        (0..3).for_each(|key| rig.machine.handle_close(rig.now, SubscriberKey(key)));
+        let stats = rig.machine.stats();
+        prop_assert_eq!((stats.connections, stats.subscriptions), (0, 0));
+        for document in rig.machine.documents() {
+            prop_assert!(document.sequence > 0, "{:?} holds nothing", document);
+        }
+    }
+}
