@@ -185,9 +185,13 @@ impl Endpoint {
         let generation = self.generation.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let key = ConnectionKey::new(entry.key() as u32, generation);
-        let entropy = self.entropy.draw();
-        let acceptor = Acceptor { key, config: &self.config, ticket_keys: &self.ticket_keys, entropy };
-        let connection = match Connection::accept(&acceptor, now, datagram, sink) {
+        let acceptor = Acceptor {
+            key,
+            config: &self.config,
+            ticket_keys: &self.ticket_keys,
+            entropy: &mut self.entropy,
+        };
+        let connection = match Connection::accept(acceptor, now, datagram, sink) {
             Ok(connection) => connection,
             Err(error) => return self.count_refusal(error),
         };

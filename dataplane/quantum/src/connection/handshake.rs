@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 
 use super::{Amplification, Connection, ConnectionKey, MessageSink, Now, Side, State};
 use crate::config::{Config, ConfigError};
-use crate::keys::PacketKeys;
+use crate::keys::{EntropyPool, PacketKeys};
 use crate::noise::{self, NOISE_OVERHEAD_BYTES};
 
 /// The length of the ticket's length.
@@ -69,7 +69,7 @@ pub(crate) struct Acceptor<'a> {
     pub(crate) key: ConnectionKey,
     pub(crate) config: &'a Arc<Config>,
     pub(crate) ticket_keys: &'a TicketKeyRing,
-    pub(crate) entropy: [u8; 32],
+    pub(crate) entropy: &'a mut EntropyPool,
 }
 
 impl Connection {
@@ -179,7 +179,7 @@ impl Connection {
 
     /// Opens a connection for a first packet, on a node. Nothing is kept and nobody is told when it fails.
     pub(crate) fn accept(
-        acceptor: &Acceptor<'_>,
+        acceptor: Acceptor<'_>,
         now: Now,
         datagram: &[u8],
         sink: &mut impl MessageSink,
@@ -188,7 +188,8 @@ impl Connection {
         let ticket =
             acceptor.ticket_keys.open(initial.ticket, now.unix_ms / 1_000).map_err(AcceptError::Ticket)?;
         let forged = |_| AcceptError::Forged;
-        let mut noise = noise::responder(&ticket.psk, initial.prologue, acceptor.entropy).map_err(forged)?;
+        let mut noise =
+            noise::responder(&ticket.psk, initial.prologue, acceptor.entropy.draw()).map_err(forged)?;
         let mut payload = [0; DATAGRAM_BYTES_MAX];
         let length = noise.read_message(initial.message, &mut payload).map_err(forged)?;
 

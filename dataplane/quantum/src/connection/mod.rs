@@ -1,6 +1,8 @@
 //! One connection: the conductor of the parts that the other files describe.
 
 mod handshake;
+#[cfg(test)]
+mod hostile_tests;
 mod receive;
 mod send;
 mod timers;
