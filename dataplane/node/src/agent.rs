@@ -38,6 +38,8 @@ pub(crate) struct ShardLink {
 /// All that the agent works with.
 pub(crate) struct Agent {
     pub(crate) control: String,
+    /// Shown to the control plane; empty: none.
+    pub(crate) api_key: String,
     pub(crate) hello: NodeHello,
     pub(crate) links: Vec<ShardLink>,
     /// Signalled by a shard that has put something in its ring.
@@ -82,8 +84,14 @@ impl Agent {
         let (outgoing, reports) = mpsc::channel(REPORTS_MAX);
         // There is room: the channel is new.
         let _ = outgoing.try_send(NodeReport { report: Some(Told::Hello(self.hello.clone())) });
-        let reports = tokio_stream::wrappers::ReceiverStream::new(reports);
-        let incoming = NodeServiceClient::new(channel).attach(reports).await?.into_inner();
+        let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(reports));
+        if !self.api_key.is_empty() {
+            let bearer = format!("Bearer {}", self.api_key).parse();
+            let bearer =
+                bearer.map_err(|_| tonic::Status::unauthenticated("the API key is no header value"))?;
+            request.metadata_mut().insert("authorization", bearer);
+        }
+        let incoming = NodeServiceClient::new(channel).attach(request).await?.into_inner();
         Ok((outgoing, incoming))
     }
 

@@ -3,31 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use wire::Span;
-
-/// What a shard does when it has nothing to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum IdlePolicy {
-    /// Never sleep: the lowest latency, at a whole core each.
-    Busy,
-    /// Spin for a short while after the last work, then sleep.
-    #[default]
-    Adaptive,
-    /// Sleep at once.
-    Saver,
-}
-
-impl IdlePolicy {
-    /// How long to look for work before going to sleep.
-    #[must_use]
-    pub const fn spin(self) -> Span {
-        match self {
-            Self::Busy => Span::MAX,
-            Self::Adaptive => Span::from_us(50),
-            Self::Saver => Span::ZERO,
-        }
-    }
-}
+use shard::IdlePolicy;
 
 /// A node's configuration, already validated.
 #[derive(Clone, Debug)]
@@ -42,6 +18,8 @@ pub struct NodeConfig {
     pub advertise: Option<String>,
     /// URL of the control plane.
     pub control: String,
+    /// The bearer key that the control plane asks for; empty: none.
+    pub api_key: String,
     /// How many shards; `None`: as many as the data directory was made with, or one per allowed core.
     pub shards: Option<usize>,
     /// What to do when idle.

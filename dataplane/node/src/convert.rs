@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::v1::{NodeSettings, PartitionMap, SessionRevoked, ShardStatus, TicketKeys};
-use shard::{Command, ShardSettings};
+use shard::{Command, IdlePolicy, ShardSettings};
 use statesync::{Owner, Placement};
 use wire::Guuid;
 use wire::limits::PARTITIONS_MAX;
@@ -14,9 +14,9 @@ use crate::state::ShardState;
 pub(crate) fn ticket_keys(keys: &TicketKeys) -> Result<Command, String> {
     let key = |key: &proto::v1::TicketKey| {
         let secret = key.secret.as_slice().try_into();
-        secret.map(|secret| (key.key_id, secret)).map_err(|_| {
-            format!("ticket key {} of {} bytes instead of 32", key.key_id, key.secret.len())
-        })
+        secret
+            .map(|secret| (key.key_id, secret))
+            .map_err(|_| format!("ticket key {} of {} bytes instead of 32", key.key_id, key.secret.len()))
     };
     keys.keys.iter().map(key).collect::<Result<_, _>>().map(Command::TicketKeys)
 }
@@ -52,8 +52,10 @@ pub(crate) fn settings(settings: &NodeSettings) -> Result<Command, String> {
     if settings.presence_tick_ms == 0 || settings.idle_timeout_ms == 0 {
         return Err("settings with a span of zero".to_owned());
     }
+    let idle_policy = IdlePolicy::parse(&settings.idle_policy);
     Ok(Command::Settings(ShardSettings {
         version: settings.version,
+        idle_policy: idle_policy.ok_or_else(|| format!("idle policy {:?}", settings.idle_policy))?,
         presence_tick_ms: settings.presence_tick_ms,
         idle_timeout_ms: settings.idle_timeout_ms,
         subscriber_queue_bytes_max: settings.subscriber_queue_bytes_max,
@@ -104,8 +106,11 @@ mod tests {
     #[test]
     fn a_shard_takes_a_partition_of_another_node() {
         let placement = placement(&map(), "b", 0).unwrap();
-        let here: Vec<bool> =
-            ["0", "1", "2", "3"].map(|id| placement.locate(id)).iter().map(|(_, o)| placement.is_here(o)).collect();
+        let here: Vec<bool> = ["0", "1", "2", "3"]
+            .map(|id| placement.locate(id))
+            .iter()
+            .map(|(_, o)| placement.is_here(o))
+            .collect();
         let partitions = ["0", "1", "2", "3"].map(|id| placement.locate(id).0);
         for (partition, here) in partitions.iter().zip(here) {
             assert_eq!(here, *partition == 1);

@@ -15,6 +15,7 @@ mod shard_loop;
 mod shard_start;
 mod state;
 
-pub use config::{IdlePolicy, NodeConfig};
+pub use config::NodeConfig;
 pub use error::NodeError;
 pub use node::{Node, NodeSummary};
+pub use shard::IdlePolicy;

@@ -85,7 +85,9 @@ impl LogDriver {
 
     /// Begins the waiting write when its segment is ready.
     fn take_off(&mut self) {
-        let Some(write) = self.waiting.take_if(|write| self.prepared.contains(&write.at.segment)) else { return };
+        let Some(write) = self.waiting.take_if(|write| self.prepared.contains(&write.at.segment)) else {
+            return;
+        };
         let at = write.at;
         // Segments are written in order: those before this one are done with.
         self.prepared.retain(|&segment| segment >= at.segment);

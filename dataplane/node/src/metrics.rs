@@ -6,7 +6,8 @@ use crate::state::{NodeState, ShardState};
 
 /// One line per shard and figure: `aetherflow_NAME{shard="N"} VALUE`; counters end in `_total`.
 pub(crate) fn render(state: &NodeState) -> String {
-    let mut names: Vec<(&str, bool)> = state.shards.iter().flat_map(figures).map(|(name, gauge, _)| (name, gauge)).collect();
+    let mut names: Vec<(&str, bool)> =
+        state.shards.iter().flat_map(figures).map(|(name, gauge, _)| (name, gauge)).collect();
     names.sort_unstable();
     names.dedup();
     let mut text = String::new();

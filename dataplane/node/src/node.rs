@@ -84,8 +84,15 @@ impl Node {
         let (state_in, state) = watch::channel(NodeState::new(layout.shards));
         let (drain, drain_out) = watch::channel(false);
         let hello = hello(&config, address, layout.shards)?;
-        let agent =
-            Agent { control: config.control.clone(), hello, links, reported, state: state_in, drain: drain_out };
+        let agent = Agent {
+            control: config.control.clone(),
+            api_key: config.api_key.clone(),
+            hello,
+            links,
+            reported,
+            state: state_in,
+            drain: drain_out,
+        };
         let agent = std::thread::Builder::new()
             .name("agent".to_owned())
             .spawn(move || run_agent(agent))
@@ -127,7 +134,6 @@ impl Node {
     }
 
     /// A source of the node's figures in Prometheus' text format.
-    #[must_use]
     pub fn metrics(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let state = self.state.clone();
         move || metrics::render(&state.borrow())

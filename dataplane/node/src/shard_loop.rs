@@ -8,10 +8,9 @@ use std::time::Duration;
 use quantum::Now;
 use rings::spsc::{Consumer, Producer};
 use rt::{Clock, LogBuffer, PacketRing, Sent, unix_ms};
-use shard::{Command, Figure, Report, Shard};
+use shard::{Command, Figure, IdlePolicy, Report, Shard};
 use wire::{Span, Time};
 
-use crate::config::IdlePolicy;
 use crate::error::NodeError;
 use crate::log_driver::LogDriver;
 
@@ -43,7 +42,6 @@ pub(crate) struct ShardLoop {
 impl ShardLoop {
     /// Serves until the shard has drained.
     pub(crate) async fn run(mut self) -> Result<(), NodeError> {
-        let spin = self.idle_policy.spin();
         let mut last_work = self.clock.now();
         let mut status_due = Time::ZERO;
         loop {
@@ -66,7 +64,7 @@ impl ShardLoop {
             }
             if worked {
                 last_work = now.mono;
-            } else if now.mono.since(last_work) >= spin {
+            } else if now.mono.since(last_work) >= self.idle_policy.spin() {
                 self.sleep(now.mono, status_due)?;
             }
             if self.log.is_busy() {
@@ -81,6 +79,9 @@ impl ShardLoop {
         let polled = self.ring.poll(|from, datagram| shard.handle_datagram(now, from, datagram))?;
         let mut worked = polled.datagrams > 0 || polled.more;
         while let Some(command) = self.link.commands.pop() {
+            if let Command::Settings(settings) = &command {
+                self.idle_policy = settings.idle_policy;
+            }
             self.shard.handle_command(now, command);
             worked = true;
         }
@@ -103,7 +104,8 @@ impl ShardLoop {
         }
         for _ in 0..SENDS_PER_TURN {
             let shard = &mut self.shard;
-            let sent = self.ring.send(|buffer| shard.poll_transmit(now, buffer).map(|(to, bytes)| (bytes, to)))?;
+            let sent =
+                self.ring.send(|buffer| shard.poll_transmit(now, buffer).map(|(to, bytes)| (bytes, to)))?;
             match sent {
                 Sent::Queued => worked = true,
                 Sent::Nothing | Sent::Full => break,

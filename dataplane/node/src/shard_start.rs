@@ -104,13 +104,16 @@ impl ShardPlan {
     fn shard_config(&self) -> Result<ShardConfig, NodeError> {
         let mut entropy = [0; 32];
         rt::entropy(&mut entropy)?;
-        let transport =
-            quantum::Config { datagram_bytes_max: self.config.datagram_bytes_max, ..quantum::Config::default() };
+        let transport = quantum::Config {
+            datagram_bytes_max: self.config.datagram_bytes_max,
+            ..quantum::Config::default()
+        };
         Ok(ShardConfig { transport, limits: EndpointLimits::default(), sync: SyncConfig::default(), entropy })
     }
 }
 
 fn replay(sync: &mut StateSync, op: &Op<'_>) -> Result<(), String> {
     let kind = DocumentKind::from_u8(op.kind).ok_or_else(|| format!("document kind {}", op.kind))?;
-    sync.handle_recovered(op.document, kind, op.sequence, op.id, op.payload).map_err(|error| error.to_string())
+    sync.handle_recovered(op.document, kind, op.sequence, op.id, op.payload)
+        .map_err(|error| error.to_string())
 }

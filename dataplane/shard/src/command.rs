@@ -3,6 +3,7 @@
 use statesync::Placement;
 use wire::Guuid;
 
+use crate::idle::IdlePolicy;
 use crate::status::Figure;
 
 /// The settings that a running shard applies without a restart.
@@ -10,6 +11,8 @@ use crate::status::Figure;
 pub struct ShardSettings {
     /// Counts the settings pushed by the control plane.
     pub version: u64,
+    /// What to do when idle; the driver of the shard heeds it.
+    pub idle_policy: IdlePolicy,
     /// How often changed presence is sent.
     pub presence_tick_ms: u32,
     /// After how long of silence a connection ends.

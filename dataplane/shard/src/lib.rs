@@ -7,12 +7,16 @@
 //! It must never wait: whoever has to wait for something is a queue with a limit in one of the machines.
 
 mod command;
+mod idle;
 mod log;
 mod sessions;
 mod shard;
 mod sink;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use command::{Command, Report, ShardSettings};
+pub use idle::IdlePolicy;
 pub use shard::{Shard, ShardConfig};
 pub use status::Figure;

@@ -13,13 +13,15 @@ use wire::{Span, TicketKeyRing, Time};
 use crate::command::{Command, Report, ShardSettings};
 use crate::log::OpLog;
 use crate::sessions::Sessions;
-use crate::status::{self, Figure};
 use crate::sink::{AfterDatagram, Sink, connection, subscriber};
+use crate::status::{self, Figure};
 
 /// Ops that one turn integrates into cached documents, so that packets never wait long for it.
 const INTEGRATE_OPS_PER_TURN: usize = 64;
-/// How long a draining shard waits for its clients to hear that it goes.
-const DRAIN_SPAN_MAX: Span = Span::from_ms(500);
+/// How long a draining shard waits for its clients to take what is queued for them.
+const TELL_SPAN_MAX: Span = Span::from_ms(500);
+/// How long it waits for the closing packets to be gone.
+const CLOSE_SPAN_MAX: Span = Span::from_ms(50);
 
 /// What a shard is made of when it starts.
 #[derive(Debug)]
@@ -40,8 +42,14 @@ enum Drain {
     No,
     /// What is in the log's batches becomes durable first, and is acknowledged.
     Flushing,
-    /// The clients are being told.
-    Closing { until: Time },
+    /// The acknowledgements are on their way to the clients.
+    Telling {
+        until: Time,
+    },
+    /// The connections are being closed.
+    Closing {
+        until: Time,
+    },
     Done,
 }
 
@@ -89,8 +97,7 @@ impl<B: AlignedBuffer> Shard<B> {
     /// One received datagram; it is decrypted in place.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &mut [u8]) {
         let mut log = OpLog(&mut self.log);
-        let mut sink =
-            Sink { now: now.mono, sync: &mut self.sync, log: &mut log, after: &mut self.after };
+        let mut sink = Sink { now: now.mono, sync: &mut self.sync, log: &mut log, after: &mut self.after };
         self.endpoint.handle_datagram(now, from, datagram, &mut sink);
         for (key, session) in self.after.opened.drain(..) {
             self.sessions.insert(session, key);
@@ -149,8 +156,8 @@ impl<B: AlignedBuffer> Shard<B> {
     pub fn poll_timeout(&self) -> Option<Time> {
         let drain = match self.drain {
             Drain::No | Drain::Done => None,
-            Drain::Flushing => Some(Time::ZERO),
-            Drain::Closing { until } => Some(until),
+            // Looked at in every turn: what ends these stages is no timer.
+            Drain::Flushing | Drain::Telling { .. } | Drain::Closing { .. } => Some(Time::ZERO),
         };
         [self.endpoint.poll_timeout(), self.sync.poll_timeout(), drain].into_iter().flatten().min()
     }
@@ -232,7 +239,7 @@ impl<B: AlignedBuffer> Shard<B> {
                     }
                 }
                 Output::Close { to, code, reason } => {
-                    self.endpoint.close(now.mono, connection(to), code as u16, &reason);
+                    self.endpoint.close(now.mono, connection(to), code as u16, reason);
                 }
             }
         }
@@ -241,8 +248,11 @@ impl<B: AlignedBuffer> Shard<B> {
     fn advance_drain(&mut self, now: Now) {
         match self.drain {
             Drain::Flushing if self.log.is_idle() => {
+                self.drain = Drain::Telling { until: now.mono + TELL_SPAN_MAX };
+            }
+            Drain::Telling { until } if self.is_told() || now.mono >= until => {
                 self.endpoint.close_all(now.mono, Code::Draining as u16, "the node is going away");
-                self.drain = Drain::Closing { until: now.mono + DRAIN_SPAN_MAX };
+                self.drain = Drain::Closing { until: now.mono + CLOSE_SPAN_MAX };
             }
             Drain::Closing { until } if self.endpoint.connections_count() == 0 || now.mono >= until => {
                 self.drain = Drain::Done;
@@ -250,5 +260,9 @@ impl<B: AlignedBuffer> Shard<B> {
             }
             _ => {}
         }
+    }
+
+    fn is_told(&self) -> bool {
+        self.endpoint.connections().all(|(connection, _)| connection.queued_bytes() == 0)
     }
 }

@@ -1,0 +1,165 @@
+//! A shard against a client of the transport, without a machine underneath.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quantum::{Connection, ConnectionKey, EndpointLimits, MessageSink, Now};
+use statesync::{Placement, StateSync, SyncConfig};
+use wal::memory::HeapBuffer;
+use wal::{LogConfig, LogPosition, LogWriter};
+use wire::sync::{Channel, Client, DocumentKind, Join, Server};
+use wire::{Access, Code, Grant, Guuid, Ticket, TicketKeyRing, Time};
+
+use crate::{Command, Report, Shard, ShardConfig};
+
+const KEY: (u32, [u8; 32]) = (1, [7; 32]);
+
+#[derive(Default)]
+struct Inbox(Vec<(Channel, Vec<u8>)>);
+
+impl MessageSink for Inbox {
+    fn on_message(&mut self, _: ConnectionKey, channel: Channel, message: &[u8]) {
+        self.0.push((channel, message.to_vec()));
+    }
+}
+
+struct Bench {
+    shard: Shard<HeapBuffer>,
+    client: Connection,
+    inbox: Inbox,
+    now: Now,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let sync = StateSync::new(SyncConfig::default(), Placement::single_node(0, 1, 8), 1);
+        let log = LogConfig { segment_bytes: 32 << 20, ..LogConfig::new(Guuid::new(1, [1; 10])) };
+        let log = LogWriter::new(log, LogPosition::START, HeapBuffer::new).unwrap();
+        let config = ShardConfig {
+            transport: quantum::Config::default(),
+            limits: EndpointLimits::default(),
+            sync: SyncConfig::default(),
+            entropy: [3; 32],
+        };
+        let now = Now { mono: Time::from_us(1), unix_ms: 1_000_000 };
+        let mut shard = Shard::new(config, sync, log);
+        shard.handle_command(now, Command::TicketKeys(vec![KEY]));
+        shard.handle_command(now, Command::Placement(Placement::single_node(0, 1, 8)));
+        assert!(matches!(shard.poll_report(), Some(Report::Ready)));
+        let ticket = Ticket {
+            session_id: session(),
+            writer_id: Guuid::new(2, [2; 10]).writer(),
+            psk: [9; 32],
+            expires_unix_s: 2_000,
+            grants: vec![Grant { pattern: "*".to_owned(), access: Access::Write }],
+        };
+        let sealed = TicketKeyRing::new([KEY]).seal(&ticket, [4; 12]).unwrap();
+        let id = Guuid::new(3, [5; 10]).with_shard(0);
+        let config = Arc::new(quantum::Config::default());
+        let client = Connection::connect(now, config, id, &sealed, &ticket.psk, [6; 32]).unwrap();
+        Self { shard, client, inbox: Inbox::default(), now }
+    }
+
+    fn say(&mut self, message: &Client<'_>) {
+        self.client.send(Channel::Sync, Bytes::from(message.to_vec())).unwrap();
+    }
+
+    /// Carries datagrams both ways, and lets timers run, until nothing more is sent.
+    fn exchange(&mut self) {
+        let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let mut buffer = [0; 2_048];
+        for _ in 0..64 {
+            let now = Now { mono: Time::from_us(self.now.mono.as_us() + 1_000), ..self.now };
+            self.now = now;
+            self.client.handle_timeout(now.mono);
+            while let Some(length) = self.client.poll_transmit(now.mono, &mut buffer) {
+                self.shard.handle_datagram(now, from, &mut buffer[..length]);
+            }
+            self.shard.handle_timeout(now);
+            while let Some((_, length)) = self.shard.poll_transmit(now, &mut buffer) {
+                self.client.handle_datagram(now.mono, &mut buffer[..length], &mut self.inbox);
+            }
+        }
+    }
+
+    fn acked(&self) -> Vec<u64> {
+        let server = |(_, message): &(Channel, Vec<u8>)| match Server::decode(message) {
+            Ok(Server::Ack { counter, .. }) => Some(counter),
+            _ => None,
+        };
+        self.inbox.0.iter().filter_map(server).collect()
+    }
+}
+
+fn session() -> Guuid {
+    Guuid::new(9, [9; 10])
+}
+
+fn join() -> Client<'static> {
+    Client::Join(Join {
+        handle: 1,
+        kind: DocumentKind::Opaque,
+        content: true,
+        document: "d",
+        resume: None,
+        state_vector: &[],
+    })
+}
+
+#[test]
+fn an_op_is_acknowledged_before_its_write_is_durable() {
+    let mut bench = Bench::new();
+    bench.say(&join());
+    bench.say(&Client::Op { handle: 1, counter: 5, payload: b"edit" });
+    bench.exchange();
+    assert!(bench.acked().is_empty(), "nothing is written yet");
+    let write = bench.shard.poll_write().expect("the op waits to be written");
+    bench.exchange();
+    assert!(bench.acked().is_empty(), "the write is in flight");
+    bench.shard.handle_durable(bench.now, write.at, Some(write.buffer));
+    bench.exchange();
+    assert_eq!(bench.acked(), [5]);
+}
+
+#[test]
+fn a_drain_ends_before_the_log_is_durable() {
+    let mut bench = Bench::new();
+    bench.say(&join());
+    bench.say(&Client::Op { handle: 1, counter: 1, payload: b"edit" });
+    bench.exchange();
+    bench.shard.handle_command(bench.now, Command::Drain);
+    bench.exchange();
+    assert!(!bench.shard.is_drained() && !bench.client.is_closed());
+    let write = bench.shard.poll_write().unwrap();
+    bench.shard.handle_durable(bench.now, write.at, Some(write.buffer));
+    for _ in 0..20 {
+        bench.exchange();
+    }
+    assert_eq!(bench.acked(), [1], "acknowledged on the way out");
+    assert!(bench.shard.is_drained() && bench.client.is_closed());
+}
+
+#[test]
+fn a_revoked_session_keeps_its_connection() {
+    let mut bench = Bench::new();
+    bench.say(&join());
+    bench.exchange();
+    bench.shard.handle_command(bench.now, Command::RevokeSession(session()));
+    bench.exchange();
+    let closed = std::iter::from_fn(|| bench.client.poll_event()).find_map(|event| match event {
+        quantum::Event::Closed(reason) => Some(reason.code),
+        _ => None,
+    });
+    assert_eq!(closed, Some(Code::SessionRevoked as u16));
+}
+
+#[test]
+fn a_probe_is_not_echoed() {
+    let mut bench = Bench::new();
+    bench.say(&join());
+    bench.exchange();
+    bench.client.send(Channel::Probe, Bytes::from_static(b"ping")).unwrap();
+    bench.exchange();
+    assert!(bench.inbox.0.contains(&(Channel::Probe, b"ping".to_vec())));
+}
