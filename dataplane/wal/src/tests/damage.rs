@@ -113,6 +113,55 @@ fn a_misdirected_write_is_taken() {
 }
 
 #[test]
+fn a_sound_batch_of_another_history_is_taken() {
+    /// The segment of a log whose batches hold ops of these sizes.
+    fn history(batches: &[&[usize]]) -> Log {
+        let mut log = Log::new();
+        for sizes in batches {
+            for &bytes in *sizes {
+                log.op(bytes);
+            }
+            log.flush();
+        }
+        log
+    }
+    // Each differs from the first in what lies in the first two blocks; the third block is exchanged.
+    let cases: [(&[&[usize]], &str); 3] = [
+        (&[&[10], &[11], &[10]], "checksum of the record before"),
+        (&[&[10], &[10, 10], &[10]], "log sequence number"),
+        (&[&[5_000], &[10]], "batch"),
+    ];
+    for (other, place) in cases {
+        let mut log = history(&[&[10], &[10], &[10]]);
+        let block = 2 * BLOCK_BYTES..3 * BLOCK_BYTES;
+        let foreign = history(other).disk.segment_mut(0).unwrap()[block.clone()].to_vec();
+        log.disk.segment_mut(0).unwrap()[block.clone()].copy_from_slice(&foreign);
+        let damage = Damage::OutOfPlace(place);
+        let offset = block.start as u64;
+        assert_eq!(
+            read_back(&mut log.disk).unwrap_err(),
+            RecoveryError::Corrupt { segment: 0, offset, damage }
+        );
+    }
+}
+
+#[test]
+fn a_segment_that_lost_all_it_held_is_skipped() {
+    let mut log = Log::new();
+    log.flush();
+    let (recovered, _) = read_back(&mut log.disk).unwrap();
+    let mut disk = log.disk;
+    disk.prepare(1, SEGMENT_BYTES).unwrap();
+    let mut log = Log::at(disk, LogPosition { segment: 2, offset: 0, ..recovered.position }, 0);
+    log.flush();
+    let damage = Damage::OutOfPlace("segment");
+    assert_eq!(
+        read_back(&mut log.disk).unwrap_err(),
+        RecoveryError::Corrupt { segment: 2, offset: 0, damage }
+    );
+}
+
+#[test]
 fn a_lost_write_of_a_whole_batch_goes_unnoticed() {
     let mut log = Log::new();
     for _ in 0..4 {

@@ -140,6 +140,12 @@ fn garbage_far_behind_the_end_is_ignored() {
     log.disk.segment_mut(0).unwrap()[far] = 0;
     log.disk.segment_mut(1).unwrap()[40] = 1;
     assert!(matches!(read_back(&mut log.disk), Err(RecoveryError::Corrupt { .. })));
+    log.disk.segment_mut(0).unwrap()[2 * BLOCK_BYTES] = 1;
     log.disk.segment_mut(1).unwrap()[40] = 0;
+    log.disk.segment_mut(1).unwrap()[2 * BLOCK_BYTES] = 1;
+    let error = read_back(&mut log.disk).unwrap_err();
+    let damage = Damage::Followed { segment: 1, at: 2 * BLOCK_BYTES as u64 };
+    assert_eq!(error, RecoveryError::Corrupt { segment: 0, offset: BLOCK_BYTES as u64, damage });
+    log.disk.segment_mut(1).unwrap()[2 * BLOCK_BYTES] = 0;
     assert!(read_back(&mut log.disk).is_ok());
 }
