@@ -184,18 +184,16 @@ impl Connection {
         datagram: &[u8],
         sink: &mut impl MessageSink,
     ) -> Result<Self, AcceptError> {
+        let Acceptor { key, config, ticket_keys, entropy } = acceptor;
         let initial = Initial::parse(datagram).ok_or(AcceptError::Malformed)?;
-        let ticket =
-            acceptor.ticket_keys.open(initial.ticket, now.unix_ms / 1_000).map_err(AcceptError::Ticket)?;
+        let ticket = ticket_keys.open(initial.ticket, now.unix_ms / 1_000).map_err(AcceptError::Ticket)?;
         let forged = |_| AcceptError::Forged;
-        let mut noise =
-            noise::responder(&ticket.psk, initial.prologue, acceptor.entropy.draw()).map_err(forged)?;
+        let mut noise = noise::responder(&ticket.psk, initial.prologue, entropy.draw()).map_err(forged)?;
         let mut payload = [0; DATAGRAM_BYTES_MAX];
         let length = noise.read_message(initial.message, &mut payload).map_err(forged)?;
 
-        let config = acceptor.config;
         let reply = write_reply(&mut noise, now.mono, initial.id, config).map_err(forged)?;
-        let mut connection = Self::new(acceptor.key, initial.id, Side::Node, now.mono, config.clone());
+        let mut connection = Self::new(key, initial.id, Side::Node, now.mono, config.clone());
         connection.keys = Some(PacketKeys::new(noise.dangerously_get_raw_split(), false));
         let initial_tag = initial.tag();
         connection.node_handshake = Some(Box::new(NodeHandshake { reply, is_reply_due: true, initial_tag }));
@@ -205,7 +203,7 @@ impl Connection {
         connection.stats.bytes_received += received_bytes;
         connection.sent.skip();
         connection.replay.insert(0);
-        sink.on_open(acceptor.key, &ticket);
+        sink.on_open(key, &ticket);
         connection.session = Some(Arc::new(ticket));
         connection.connected();
         connection.handle_payload(now.mono, 0, &payload[..length], sink);
