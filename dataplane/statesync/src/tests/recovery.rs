@@ -113,3 +113,44 @@ fn an_undecodable_update_in_the_log_stops_the_document() {
     rig.durable();
     assert_eq!(rig.client(2).acked, [1], "and new ones are taken");
 }
+
+/// A text of client 9, and an item of client 8 that names that text as its parent, which only types can be.
+const TEXT: [u8; 11] = [1, 1, 9, 0, 4, 1, 1, b't', 1, b'x', 0];
+const CHILD_OF_TEXT: [u8; 11] = [1, 1, 8, 0, 4, 0, 9, 0, 1, b'y', 0];
+
+#[test]
+fn a_fault_of_the_library_takes_the_data_or_the_node_with_it() {
+    let mut config = SyncConfig::default();
+    config.limits.tail_bytes_max = 100;
+    let mut rig = Rig::with(DocumentKind::Yjs, config);
+    rig.open(1, Access::Write);
+    rig.join(1);
+    rig.op(1, 1, &TEXT);
+    rig.op(1, 2, &CHILD_OF_TEXT);
+    rig.machine.run_background(100);
+    assert_eq!(rig.machine.stats().quarantined, 1);
+    rig.durable();
+    assert_eq!(rig.client(1).acked.last(), Some(&2));
+    assert!(rig.client(1).rejects.is_empty());
+    rig.open(2, Access::Read);
+    let join = Join {
+        handle: HANDLE,
+        kind: DocumentKind::Yjs,
+        content: true,
+        document: "doc",
+        resume: None,
+        state_vector: &[],
+    };
+    rig.kind = DocumentKind::Opaque;
+    rig.send(2, &Client::Join(join.clone()));
+    assert_eq!(rig.client(2).ops, [(1, TEXT.to_vec()), (2, CHILD_OF_TEXT.to_vec())]);
+    for counter in 3..=20 {
+        let update = ModelClient::new(counter, Access::Write).type_text("more");
+        rig.op(1, u64::from(counter), &update);
+    }
+    assert_eq!(rig.client(2).ops.len(), 20, "its subscribers are served on");
+    rig.open(3, Access::Read);
+    rig.send(3, &Client::Join(join));
+    assert_eq!(rig.client(3).errors, [Code::Quarantined], "a part of the document is not shown as the whole");
+    assert_eq!(rig.log.records.len(), 20);
+}
