@@ -4,6 +4,8 @@
 //! place and its buffer goes back when the callback returns. Out: a pool of slots, queued one by one, submitted
 //! once a turn. The log: one durable write at a time on the same ring. Asleep: one enter that ends with a datagram, the doorbell, a freed slot or the time.
 
+mod config;
+mod counters;
 mod log;
 mod receive;
 mod send;
@@ -21,31 +23,17 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::address::{NAME_BYTES, Name};
 use crate::{Doorbell, Result, RtError};
+pub use config::PacketRingConfig;
+pub use counters::PacketCounters;
 use log::LogWrites;
-use receive::{PAYLOAD_OFFSET, ReceiveBuffers, Received};
+use receive::{ReceiveBuffers, Received};
 use send::SendSlots;
 pub(crate) use setup::explain as explain_setup;
 
-/// The longest datagram that the transport is configured to exchange, bytes: Ethernet's 1,500 less IPv6 and UDP.
-const DATAGRAM_BYTES_MAX: usize = 1452;
-const RECEIVE_BUFFERS_DEFAULT: u16 = 1024;
-const SEND_SLOTS_DEFAULT: u16 = 1024;
-const BUFFER_BYTES_DEFAULT: usize = 2048;
-const POLL_DATAGRAMS_DEFAULT: usize = 256;
-/// The fewest buffers and slots worth running with when memory is short.
-const RING_ENTRIES_MIN: u16 = 16;
-const RING_ENTRIES_MAX: u16 = 1 << 14;
-/// Completions besides one a buffer and one a slot: the doorbell's and the ends of the armed operations.
-const SPARE_COMPLETIONS: u32 = 64;
 /// Receive operations that may fail in a row, lack of buffers aside, before the socket counts as broken.
 const RECEIVE_FAILURES_MAX: u32 = 16;
 /// How long a dropped ring waits for the kernel to let go of its buffers.
 const DROP_WAIT: Duration = Duration::from_millis(100);
-
-const _: () = assert!(PAYLOAD_OFFSET + DATAGRAM_BYTES_MAX <= BUFFER_BYTES_DEFAULT);
-const _: () = assert!(RECEIVE_BUFFERS_DEFAULT.is_power_of_two() && RING_ENTRIES_MIN.is_power_of_two());
-const _: () =
-    assert!(RING_ENTRIES_MIN <= RECEIVE_BUFFERS_DEFAULT && RECEIVE_BUFFERS_DEFAULT <= RING_ENTRIES_MAX);
 
 const BUFFER_GROUP: u16 = 0;
 const SOCKET: types::Fixed = types::Fixed(0);
@@ -56,101 +44,6 @@ const KIND_BELL: u64 = 2 << 32;
 const KIND_SEND: u64 = 3 << 32;
 const KIND_LOG: u64 = 4 << 32;
 const KIND_MASK: u64 = !0 << 32;
-
-/// Sizes of a [`PacketRing`].
-#[derive(Clone, Copy, Debug)]
-pub struct PacketRingConfig {
-    /// Receive buffers, a power of two.
-    pub receive_buffers: u16,
-    /// Size of a receive buffer, bytes; 48 of them are the kernel's.
-    pub receive_buffer_bytes: usize,
-    /// Send slots.
-    pub send_slots: u16,
-    /// Size of a send slot, bytes.
-    pub send_slot_bytes: usize,
-    /// The most datagrams one [`PacketRing::poll`] hands out.
-    pub poll_datagrams_max: usize,
-}
-
-impl Default for PacketRingConfig {
-    fn default() -> Self {
-        Self {
-            receive_buffers: RECEIVE_BUFFERS_DEFAULT,
-            receive_buffer_bytes: BUFFER_BYTES_DEFAULT,
-            send_slots: SEND_SLOTS_DEFAULT,
-            send_slot_bytes: BUFFER_BYTES_DEFAULT,
-            poll_datagrams_max: POLL_DATAGRAMS_DEFAULT,
-        }
-    }
-}
-
-impl PacketRingConfig {
-    fn check(&self) -> Result<()> {
-        let entries = RING_ENTRIES_MIN..=RING_ENTRIES_MAX;
-        let wrong = if !self.receive_buffers.is_power_of_two() || !entries.contains(&self.receive_buffers) {
-            "receive_buffers must be a power of two from 16 to 16384"
-        } else if !entries.contains(&self.send_slots) {
-            "send_slots must be from 16 to 16384"
-        } else if self.receive_buffer_bytes < PAYLOAD_OFFSET + DATAGRAM_BYTES_MAX {
-            "receive_buffer_bytes must be 1500 or more"
-        } else if self.send_slot_bytes < DATAGRAM_BYTES_MAX {
-            "send_slot_bytes must be 1452 or more"
-        } else if self.poll_datagrams_max == 0 {
-            "poll_datagrams_max must be 1 or more"
-        } else {
-            return Ok(());
-        };
-        Err(RtError::RingConfig { what: wrong })
-    }
-
-    /// Half of everything, or nothing when it is small already.
-    fn halved(&self) -> Option<Self> {
-        let half = Self {
-            receive_buffers: (self.receive_buffers / 2).max(RING_ENTRIES_MIN),
-            send_slots: (self.send_slots / 2).max(RING_ENTRIES_MIN),
-            ..*self
-        };
-        let smaller = half.receive_buffers < self.receive_buffers || half.send_slots < self.send_slots;
-        smaller.then_some(half)
-    }
-
-    fn completions(&self) -> u32 {
-        (u32::from(self.receive_buffers) + u32::from(self.send_slots) + SPARE_COMPLETIONS).next_power_of_two()
-    }
-}
-
-/// What a ring has done since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PacketCounters {
-    /// Datagrams handed to the caller.
-    pub datagrams_in: u64,
-    /// Their payload, bytes.
-    pub bytes_in: u64,
-    /// Datagrams that the kernel took.
-    pub datagrams_out: u64,
-    /// Their payload, bytes.
-    pub bytes_out: u64,
-    /// Times the kernel found no receive buffer; datagrams waited in the socket's buffer.
-    pub receive_no_buffer: u64,
-    /// Times the receive operation was armed again.
-    pub receive_rearmed: u64,
-    /// Receive operations that ended with another error.
-    pub receive_errors: u64,
-    /// Datagrams longer than a receive buffer, dropped.
-    pub truncated: u64,
-    /// Datagrams without payload or without an IP sender, dropped.
-    pub empty: u64,
-    /// Datagrams that the kernel refused (full queue, unreachable, too big), lost like any lost packet.
-    pub send_errors: u64,
-    /// Sends put off because every slot was in flight.
-    pub send_slots_exhausted: u64,
-    /// Times the shard slept.
-    pub waits: u64,
-    /// Times the doorbell was heard.
-    pub doorbells: u64,
-    /// `io_uring_enter` calls.
-    pub syscalls: u64,
-}
 
 /// What one [`PacketRing::poll`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -198,7 +91,8 @@ struct Filled {
 /// One UDP socket on its own io_uring. Made, used and dropped on one thread (it is not `Send`).
 ///
 /// A turn is: [`Self::poll`], any number of [`Self::send`], [`Self::flush`]; and [`Self::wait`] when there is
-/// nothing to do.
+/// nothing to do. While a log write is in flight each poll offers the core to others once, because the kernel ends
+/// the write on a worker thread of this core.
 pub struct PacketRing {
     ring: IoUring,
     // Behind a box because the kernel reads it at every arming.
@@ -349,6 +243,11 @@ impl PacketRing {
     /// # Errors
     /// [`RtError::Ring`] when the ring or the socket is broken.
     pub fn poll(&mut self, mut on_datagram: impl FnMut(SocketAddr, &mut [u8])) -> Result<Polled> {
+        if self.log.is_in_flight() {
+            // The kernel ends a synced write on a worker thread of this core. A shard that never lets go of the
+            // core keeps it waiting until the scheduler's next tick (4 ms).
+            std::thread::yield_now();
+        }
         if self.kernel_has_work() {
             self.enter()?;
         }

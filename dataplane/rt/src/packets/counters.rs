@@ -1,0 +1,34 @@
+//! What a packet ring counts.
+
+/// What a ring has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketCounters {
+    /// Datagrams handed to the caller.
+    pub datagrams_in: u64,
+    /// Their payload, bytes.
+    pub bytes_in: u64,
+    /// Datagrams that the kernel took.
+    pub datagrams_out: u64,
+    /// Their payload, bytes.
+    pub bytes_out: u64,
+    /// Times the kernel found no receive buffer; datagrams waited in the socket's buffer.
+    pub receive_no_buffer: u64,
+    /// Times the receive operation was armed again.
+    pub receive_rearmed: u64,
+    /// Receive operations that ended with another error.
+    pub receive_errors: u64,
+    /// Datagrams longer than a receive buffer, dropped.
+    pub truncated: u64,
+    /// Datagrams without payload or without an IP sender, dropped.
+    pub empty: u64,
+    /// Datagrams that the kernel refused (full queue, unreachable, too big), lost like any lost packet.
+    pub send_errors: u64,
+    /// Sends put off because every slot was in flight.
+    pub send_slots_exhausted: u64,
+    /// Times the shard slept.
+    pub waits: u64,
+    /// Times the doorbell was heard.
+    pub doorbells: u64,
+    /// `io_uring_enter` calls.
+    pub syscalls: u64,
+}
