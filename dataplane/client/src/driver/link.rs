@@ -418,14 +418,15 @@ impl Open {
         }
         let segments_max = self.socket.segments_max();
         let mut batch = Batch::default();
+        let mut more = true;
         for _ in 0..SEND_DATAGRAMS_MAX {
             if self.socket.is_blocked() {
                 break;
             }
             let room = &mut buffer[batch.filled..batch.filled + datagram_bytes_max];
             let Some(bytes) = self.connection.poll_transmit(now, room) else {
-                self.socket.send(&buffer[..batch.filled], batch.segment)?;
-                return Ok(false);
+                more = false;
+                break;
             };
             if batch.filled > 0 && bytes > batch.segment {
                 self.socket.send(&buffer[..batch.filled], batch.segment)?;
@@ -442,7 +443,7 @@ impl Open {
         self.socket.send(&buffer[..batch.filled], batch.segment)?;
         match self.socket.poll_flush(cx) {
             Poll::Pending => Ok(false),
-            Poll::Ready(flushed) => flushed.map(|()| true),
+            Poll::Ready(flushed) => flushed.map(|()| more),
         }
     }
 }

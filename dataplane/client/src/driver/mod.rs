@@ -239,12 +239,13 @@ impl Driver {
         if failure.is_final() {
             self.failure = Some(ClientError::Refused(failure.to_string()));
         }
-        if !link.is_established() {
+        if link.is_established() {
+            self.stats.reconnects += 1;
+        } else {
             // The node may hold other keys by now, or live elsewhere.
             self.tickets.want();
         }
         self.past.add(&link.fail(now, u32::from_ne_bytes(entropy())));
-        self.stats.reconnects += 1;
         for handle in &link.documents {
             if let Some(entry) = self.documents.get_mut(handle) {
                 entry.handle_disconnect();
