@@ -1,17 +1,11 @@
 //! The disk's side of a shard's log: one write in flight, the next segment made ready behind it.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
-use rt::{Doorbell, LogBuffer, LogDir, LogFile, PreparingSegment, RtError, Sync};
+use rt::{Doorbell, LogBuffer, LogDir, LogFile, PacketRing, PreparingSegment, RtError};
 use wal::{Write, WriteAt};
 
-type Flight = Pin<Box<dyn Future<Output = Result<OpenSegment, RtError>>>>;
-
 /// The segment that is being written.
-#[derive(Clone)]
 struct OpenSegment {
     segment: u32,
     file: Rc<LogFile>,
@@ -29,13 +23,13 @@ pub(crate) struct LogDriver {
     open: Option<OpenSegment>,
     /// A batch whose segment is not ready yet.
     waiting: Option<Write<LogBuffer>>,
-    flight: Option<(WriteAt, Flight)>,
+    in_flight: Option<WriteAt>,
 }
 
 impl LogDriver {
     pub(crate) fn new(dir: LogDir, segment_bytes: u64, doorbell: Doorbell) -> Self {
         let (preparing, prepared) = (Vec::new(), Vec::new());
-        Self { dir, segment_bytes, doorbell, preparing, prepared, open: None, waiting: None, flight: None }
+        Self { dir, segment_bytes, doorbell, preparing, prepared, open: None, waiting: None, in_flight: None }
     }
 
     /// Makes a segment ready in the background.
@@ -45,65 +39,49 @@ impl LogDriver {
         Ok(())
     }
 
+    /// Whether a segment is being made ready: its end may have to be looked for.
+    pub(crate) const fn is_preparing(&self) -> bool {
+        !self.preparing.is_empty()
+    }
+
     /// Takes a batch; it is written as soon as its segment is ready.
     pub(crate) fn write(&mut self, write: Write<LogBuffer>) {
-        assert!(self.waiting.is_none() && self.flight.is_none(), "one batch is in flight at a time");
+        assert!(self.waiting.is_none() && self.in_flight.is_none(), "one batch is in flight at a time");
         self.waiting = Some(write);
     }
 
-    /// Whether a batch is under way, so that the executor's rings have to be looked at.
-    pub(crate) const fn is_busy(&self) -> bool {
-        self.flight.is_some() || self.waiting.is_some()
-    }
-
-    /// Moves things on; the batch that has become durable, if one has.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Result<Option<WriteAt>, RtError> {
-        self.take_prepared()?;
-        self.take_off();
-        let Some((at, flight)) = &mut self.flight else { return Ok(None) };
-        let at = *at;
-        match flight.as_mut().poll(cx) {
-            Poll::Pending => Ok(None),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(open)) => {
-                self.open = Some(open);
-                self.flight = None;
-                Ok(Some(at))
-            }
-        }
-    }
-
-    fn take_prepared(&mut self) -> Result<(), RtError> {
+    /// Begins the waiting write when its segment is ready.
+    pub(crate) async fn advance(&mut self, ring: &mut PacketRing) -> Result<(), RtError> {
         while let Some(at) = self.preparing.iter().position(PreparingSegment::is_finished) {
             let done = self.preparing.swap_remove(at);
-            let segment = done.segment();
+            self.prepared.push(done.segment());
             done.finish()?;
-            self.prepared.push(segment);
         }
+        let is_ready = |write: &mut Write<LogBuffer>| self.prepared.contains(&write.at.segment);
+        let Some(Write { at, buffer }) = self.waiting.take_if(is_ready) else { return Ok(()) };
+        // Segments are written in order: those before this one are done with.
+        self.prepared.retain(|&segment| segment >= at.segment);
+        let file = match &self.open {
+            Some(open) if open.segment == at.segment => open.file.clone(),
+            _ => {
+                let file = Rc::new(self.dir.open_segment(at.segment).await?);
+                self.open = Some(OpenSegment { segment: at.segment, file: file.clone() });
+                file
+            }
+        };
+        ring.begin_log_write(&file, buffer, at.bytes, at.offset)?;
+        self.in_flight = Some(at);
         Ok(())
     }
 
-    /// Begins the waiting write when its segment is ready.
-    fn take_off(&mut self) {
-        let Some(write) = self.waiting.take_if(|write| self.prepared.contains(&write.at.segment)) else {
-            return;
-        };
-        let at = write.at;
-        // Segments are written in order: those before this one are done with.
-        self.prepared.retain(|&segment| segment >= at.segment);
-        let open = self.open.clone().filter(|open| open.segment == at.segment);
-        let dir = self.dir.clone();
-        let flight = async move {
-            let open = match open {
-                Some(open) => open,
-                None => OpenSegment {
-                    segment: at.segment,
-                    file: Rc::new(dir.open_segment(at.segment, Sync::WithWrite).await?),
-                },
-            };
-            open.file.write(write.buffer, at.bytes, at.offset).await?;
-            Ok(open)
-        };
-        self.flight = Some((at, Box::pin(flight)));
+    /// The batch that has become durable, if one has.
+    pub(crate) fn poll_durable(
+        &mut self,
+        ring: &mut PacketRing,
+    ) -> Result<Option<(WriteAt, LogBuffer)>, RtError> {
+        let Some((buffer, ended)) = ring.poll_log_write() else { return Ok(None) };
+        ended?;
+        let at = self.in_flight.take().expect("only what was begun ends");
+        Ok(Some((at, buffer)))
     }
 }

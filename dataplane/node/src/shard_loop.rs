@@ -1,8 +1,6 @@
 //! The loop of one core: drives a shard with the packet ring, the log files and the agent's commands.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use quantum::Now;
@@ -16,8 +14,8 @@ use crate::log_driver::LogDriver;
 
 /// How often a shard reports its figures.
 const STATUS_INTERVAL: Span = Span::from_ms(1_000);
-/// How long a sleeping shard with a write in flight sleeps before it looks whether it is done.
-const WRITE_POLL: Duration = Duration::from_micros(50);
+/// How long a shard sleeps at the most while a segment is being made ready.
+const SEGMENT_POLL: Duration = Duration::from_millis(1);
 /// Datagrams sent in one turn at the most, so that what comes in is never kept waiting long.
 const SENDS_PER_TURN: usize = 256;
 
@@ -42,23 +40,19 @@ pub(crate) struct ShardLoop {
 impl ShardLoop {
     /// Serves until the shard has drained.
     pub(crate) async fn run(mut self) -> Result<(), NodeError> {
+        self.make_incarnation_durable().await?;
         let mut last_work = self.clock.now();
         let mut status_due = Time::ZERO;
         loop {
             let now = self.now();
             let mut worked = self.take_in(now)?;
-            let log = &mut self.log;
-            if let Some(at) = poll_fn(|cx| Poll::Ready(log.poll(cx))).await? {
-                self.shard.handle_durable(now, at, None);
-                worked = true;
-            }
             let now = self.now();
             worked |= self.shard.run_background();
             if now.mono >= status_due {
                 status_due = now.mono + STATUS_INTERVAL;
                 self.report(Report::Status(self.figures()));
             }
-            worked |= self.put_out(now)?;
+            worked |= self.put_out(now).await?;
             if self.shard.is_drained() {
                 return Ok(());
             }
@@ -67,17 +61,33 @@ impl ShardLoop {
             } else if now.mono.since(last_work) >= self.idle_policy.spin() {
                 self.sleep(now.mono, status_due)?;
             }
-            if self.log.is_busy() {
-                rt::poll_files().await;
-            }
+            rt::yield_now().await;
         }
     }
 
-    /// Everything that has come: datagrams, commands, timers.
+    /// Nobody may be told of this run of the log before the disk knows of it: after a crash another run would
+    /// have the same number.
+    async fn make_incarnation_durable(&mut self) -> Result<(), NodeError> {
+        while !self.shard.is_durable() {
+            let now = self.now();
+            self.put_out(now).await?;
+            self.ring.wait(Some(SEGMENT_POLL), || true)?;
+            if let Some((at, buffer)) = self.log.poll_durable(&mut self.ring)? {
+                self.shard.handle_durable(now, at, Some(buffer));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that has come: datagrams, finished writes, commands, timers.
     fn take_in(&mut self, now: Now) -> Result<bool, NodeError> {
         let shard = &mut self.shard;
         let polled = self.ring.poll(|from, datagram| shard.handle_datagram(now, from, datagram))?;
         let mut worked = polled.datagrams > 0 || polled.more;
+        if let Some((at, buffer)) = self.log.poll_durable(&mut self.ring)? {
+            self.shard.handle_durable(now, at, Some(buffer));
+            worked = true;
+        }
         while let Some(command) = self.link.commands.pop() {
             if let Command::Settings(settings) = &command {
                 self.idle_policy = settings.idle_policy;
@@ -93,7 +103,7 @@ impl ShardLoop {
     }
 
     /// Everything that goes out: writes, datagrams, reports.
-    fn put_out(&mut self, now: Now) -> Result<bool, NodeError> {
+    async fn put_out(&mut self, now: Now) -> Result<bool, NodeError> {
         let mut worked = false;
         if let Some(segment) = self.shard.poll_segment_wanted() {
             self.log.prepare(segment)?;
@@ -102,6 +112,7 @@ impl ShardLoop {
             self.log.write(write);
             worked = true;
         }
+        self.log.advance(&mut self.ring).await?;
         for _ in 0..SENDS_PER_TURN {
             let shard = &mut self.shard;
             let sent =
@@ -113,6 +124,9 @@ impl ShardLoop {
         }
         self.ring.flush()?;
         while let Some(report) = self.shard.poll_report() {
+            if matches!(report, Report::Drained) {
+                self.report(Report::Status(self.figures()));
+            }
             self.report(report);
         }
         Ok(worked)
@@ -122,9 +136,9 @@ impl ShardLoop {
     fn sleep(&mut self, now: Time, status_due: Time) -> Result<(), NodeError> {
         let due = self.shard.poll_timeout().map_or(status_due, |timer| timer.min(status_due));
         let mut until = due.since(now).as_duration();
-        if self.log.is_busy() {
-            // Files complete on the executor's own rings, which this sleep does not hear.
-            until = until.min(WRITE_POLL);
+        if self.log.is_preparing() {
+            // The doorbell rings a moment before the segment is ready.
+            until = until.min(SEGMENT_POLL);
         }
         let commands = &self.link.commands;
         self.ring.wait(Some(until), || commands.is_empty())?;

@@ -1,5 +1,6 @@
 //! One shard: transport, state sync and log wired together.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -70,7 +71,7 @@ pub struct Shard<B: AlignedBuffer> {
     drain: Drain,
     has_keys: bool,
     has_placement: bool,
-    reports: Vec<Report>,
+    reports: VecDeque<Report>,
 }
 
 impl<B: AlignedBuffer> Shard<B> {
@@ -90,7 +91,7 @@ impl<B: AlignedBuffer> Shard<B> {
             drain: Drain::No,
             has_keys: false,
             has_placement: false,
-            reports: Vec::new(),
+            reports: VecDeque::new(),
         }
     }
 
@@ -184,7 +185,13 @@ impl<B: AlignedBuffer> Shard<B> {
 
     /// What the agent is to be told.
     pub fn poll_report(&mut self) -> Option<Report> {
-        self.reports.pop()
+        self.reports.pop_front()
+    }
+
+    /// Whether all that was appended to the log is on the disk.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.log.is_idle()
     }
 
     /// Whether a drain has ended.
@@ -203,7 +210,7 @@ impl<B: AlignedBuffer> Shard<B> {
         let was_ready = self.has_keys && self.has_placement;
         *which(self) = true;
         if !was_ready && self.has_keys && self.has_placement {
-            self.reports.push(Report::Ready);
+            self.reports.push_back(Report::Ready);
         }
     }
 
@@ -214,7 +221,7 @@ impl<B: AlignedBuffer> Shard<B> {
         self.transport.idle_timeout = Span::from_ms(u64::from(settings.idle_timeout_ms));
         self.transport.send_buffer_bytes_max = settings.subscriber_queue_bytes_max as usize;
         self.endpoint.set_config(Arc::new(self.transport.clone()));
-        self.reports.push(Report::SettingsApplied(settings.version));
+        self.reports.push_back(Report::SettingsApplied(settings.version));
     }
 
     /// Carries what one machine put out into the other until both are quiet.
@@ -247,7 +254,7 @@ impl<B: AlignedBuffer> Shard<B> {
 
     fn advance_drain(&mut self, now: Now) {
         match self.drain {
-            Drain::Flushing if self.log.is_idle() => {
+            Drain::Flushing if self.is_durable() => {
                 self.drain = Drain::Telling { until: now.mono + TELL_SPAN_MAX };
             }
             Drain::Telling { until } if self.is_told() || now.mono >= until => {
@@ -256,7 +263,7 @@ impl<B: AlignedBuffer> Shard<B> {
             }
             Drain::Closing { until } if self.endpoint.connections_count() == 0 || now.mono >= until => {
                 self.drain = Drain::Done;
-                self.reports.push(Report::Drained);
+                self.reports.push_back(Report::Drained);
             }
             _ => {}
         }

@@ -1,0 +1,48 @@
+//! What a node has after it was started over its own log.
+
+use std::time::Duration;
+
+use aetherflow_client::{Client, ClientError, DocumentEvent, DocumentKind, JoinOptions};
+use tokio::time::timeout;
+
+use super::arrivals::Contents;
+use super::load::LoadError;
+use super::replica::Replica;
+use super::script::Script;
+
+/// How long a node may take to send a document.
+const STATE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A document as somebody sees it who joins only now.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// Its text.
+    pub(crate) text: String,
+    /// How many ops of the script it lacks.
+    pub(crate) ops_missing: usize,
+}
+
+/// Joins the document and looks for every op of `script` in it.
+pub(crate) async fn recovered(client: &Client, id: &str, script: &Script) -> Result<Recovered, LoadError> {
+    let state = timeout(STATE_TIMEOUT, state(client, id)).await;
+    let state = state.map_err(|_| LoadError::NotJoined { document: id.to_owned() })??;
+    let contents = Contents::read(&state).map_err(LoadError::State)?;
+    let mut replica = Replica::new();
+    replica.apply(&[&state]).map_err(|(_, reason)| LoadError::State(reason))?;
+    let ops_missing = script.ops.iter().filter(|op| !contents.contains(op)).count();
+    Ok(Recovered { text: replica.text(), ops_missing })
+}
+
+/// The whole state of the document; an empty update when it has none.
+async fn state(client: &Client, id: &str) -> Result<Vec<u8>, LoadError> {
+    let mut document = client.join(id, DocumentKind::Yjs, JoinOptions::default())?;
+    while let Some(event) = document.next_event().await {
+        match event {
+            DocumentEvent::Joined { state_bytes: 0, .. } => return Ok(vec![0, 0]),
+            DocumentEvent::State(state) => return Ok(state.to_vec()),
+            DocumentEvent::Closed { code, text } => return Err(LoadError::Closed { code, text }),
+            _ => {}
+        }
+    }
+    Err(LoadError::Client(ClientError::Closed))
+}
