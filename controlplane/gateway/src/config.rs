@@ -1,5 +1,6 @@
 //! Settings and limits of a gateway.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,16 +8,43 @@ use wire::Grant;
 use wire::limits::OP_BYTES_MAX;
 
 /// How a gateway is started.
-#[derive(Clone, Debug)]
 pub struct GatewayConfig {
-    /// The HTTP socket; port 0 takes a free one.
+    /// The HTTP socket; port 0, the default, takes a free one.
     pub listen: SocketAddr,
     /// URL of the control plane's gRPC socket (`http://HOST:PORT`).
     pub control_url: String,
-    /// The control plane's API key, if it has one. Callers of the sessions API must then show it too.
-    pub api_key: Option<String>,
-    /// What somebody without a token may do; none: nothing.
-    pub anonymous: Option<Vec<Grant>>,
+    /// The control plane's API key; empty: it has none. Callers of the sessions API must show it too.
+    pub api_key: String,
+    /// What somebody without a token may do; empty: nothing.
+    pub anonymous: Vec<Grant>,
+    /// More metrics in the Prometheus text format for `/metrics`, from a node in the same process.
+    pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            control_url: String::new(),
+            api_key: String::new(),
+            anonymous: Vec::new(),
+            metrics: None,
+        }
+    }
+}
+
+impl GatewayConfig {
+    pub(crate) fn api_key(&self) -> Option<&str> {
+        Some(self.api_key.as_str()).filter(|key| !key.is_empty())
+    }
+}
+
+impl fmt::Debug for GatewayConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("GatewayConfig");
+        out.field("listen", &self.listen).field("control_url", &self.control_url);
+        out.field("anonymous", &self.anonymous).finish_non_exhaustive()
+    }
 }
 
 /// The most open sockets.
@@ -40,6 +68,8 @@ pub(crate) const DOCUMENT_LINGER: Duration = Duration::from_secs(30);
 pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// A request must be answered, and what it wrote durable, within this.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the ops under way, and then the open requests, are given when the gateway ends.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// What is said to a silent socket, and how often: the provider gives up after 30 s.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A socket that does not even answer a ping is closed after this.

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
@@ -20,7 +19,7 @@ use tokio::task::JoinHandle;
 use wire::Access;
 
 use crate::assets;
-use crate::config::{FRAME_BYTES_MAX, GatewayConfig, SESSION_BODY_BYTES_MAX, SOCKETS_MAX};
+use crate::config::{DRAIN_TIMEOUT, FRAME_BYTES_MAX, GatewayConfig, SESSION_BODY_BYTES_MAX, SOCKETS_MAX};
 use crate::control::ControlApi;
 use crate::documents::{Documents, check_document_id};
 use crate::metrics::Metrics;
@@ -31,7 +30,7 @@ use crate::upstream::Upstream;
 
 /// Why a gateway did not start.
 #[derive(Debug, Error)]
-pub enum GatewayError {
+pub enum StartError {
     /// The HTTP socket could not be opened.
     #[error("gateway cannot listen on {address}: {source}; choose another address")]
     Listen {
@@ -74,22 +73,26 @@ impl App {
     }
 }
 
-/// Starts gateways.
+/// A running gateway.
 #[derive(Debug)]
-pub struct Gateway;
+pub struct Gateway {
+    address: SocketAddr,
+    app: Arc<App>,
+    serving: JoinHandle<()>,
+}
 
 impl Gateway {
     /// Opens the HTTP socket and serves in tasks of the current tokio runtime. Control plane and node need
     /// not be there yet.
-    pub async fn start(config: GatewayConfig) -> Result<GatewayHandle, GatewayError> {
+    pub async fn start(config: GatewayConfig) -> Result<Self, StartError> {
         let address = config.listen;
-        let listen = |source| GatewayError::Listen { address, source };
+        let listen = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local = listener.local_addr().map_err(listen)?;
         let url = config.control_url.clone();
-        let control = ControlApi::new(&url, config.api_key.as_deref())
-            .map_err(|why| GatewayError::Control { url: url.clone(), why })?;
-        let upstream = Arc::new(Upstream::new(url, config.api_key.clone()));
+        let control = ControlApi::new(&url, config.api_key())
+            .map_err(|why| StartError::Control { url: url.clone(), why })?;
+        let upstream = Arc::new(Upstream::new(url, config.api_key().map(str::to_owned)));
         let metrics = Arc::new(Metrics::default());
         let documents = Documents::new(Arc::clone(&upstream), Arc::clone(&metrics));
         let (draining, mut drained) = watch::channel(false);
@@ -105,32 +108,22 @@ impl Gateway {
                 tracing::error!("gateway: {error}");
             }
         });
-        Ok(GatewayHandle { address: local, app, serving })
+        Ok(Self { address: local, app, serving })
     }
-}
 
-/// A running gateway.
-#[derive(Debug)]
-pub struct GatewayHandle {
-    address: SocketAddr,
-    app: Arc<App>,
-    serving: JoinHandle<()>,
-}
-
-impl GatewayHandle {
     /// Where it listens.
     #[must_use]
-    pub fn addr(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Closes the sockets (1012: they connect again), waits until all ops are durable, and ends. False:
-    /// some ops were not durable within `timeout`; their senders still have them.
-    pub async fn shutdown(self, timeout: Duration) -> bool {
+    /// some ops were not durable in time; their senders still have them.
+    pub async fn shutdown(self) -> bool {
         self.app.draining.send_replace(true);
-        let durable = self.app.upstream.close(timeout).await;
+        let durable = self.app.upstream.close(DRAIN_TIMEOUT).await;
         let stop = self.serving.abort_handle();
-        if tokio::time::timeout(timeout, self.serving).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.serving).await.is_err() {
             stop.abort();
         }
         durable
@@ -167,7 +160,9 @@ async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Refusal> {
 
 /// `GET /metrics`.
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render())
+    let mut text = app.metrics.render();
+    text.extend(app.config.metrics.as_ref().map(|more| more()));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 #[derive(Deserialize, Debug)]

@@ -37,4 +37,4 @@ mod upstream;
 mod yproto;
 
 pub use config::GatewayConfig;
-pub use gateway::{Gateway, GatewayError, GatewayHandle};
+pub use gateway::{Gateway, StartError};

@@ -33,10 +33,12 @@ pub(crate) fn is_api_key(api_key: Option<&str>, found: &str) -> bool {
 pub(crate) async fn principal(app: &Arc<App>, secret: Option<&str>) -> Result<Principal, Refusal> {
     match secret {
         None => {
-            let grants = app.config.anonymous.clone().ok_or(Refusal::NoToken)?;
-            Ok(Principal { session: None, grants })
+            if app.config.anonymous.is_empty() {
+                return Err(Refusal::NoToken);
+            }
+            Ok(Principal { session: None, grants: app.config.anonymous.clone() })
         }
-        Some(secret) if is_api_key(app.config.api_key.as_deref(), secret) => {
+        Some(secret) if is_api_key(app.config.api_key(), secret) => {
             let grants = vec![Grant { pattern: "*".to_owned(), access: Access::Admin }];
             Ok(Principal { session: None, grants })
         }

@@ -101,7 +101,7 @@ fn to_json(session: &Session) -> Value {
 }
 
 fn authorise(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
-    let key = app.config.api_key.as_deref();
+    let key = app.config.api_key();
     let allowed = key.is_none() || bearer(headers).is_some_and(|found| is_api_key(key, found));
     if allowed { Ok(()) } else { Err(Refusal::ApiKey) }
 }
