@@ -1,5 +1,6 @@
 //! Scenarios: model clients, some of them real Yjs documents, against one machine with a log in memory.
 
+mod converge;
 mod hostile;
 mod joins;
 mod opaque;
@@ -72,6 +73,8 @@ struct ModelClient {
     counter: u64,
     joins: Vec<LastJoined>,
     state: Vec<u8>,
+    /// Bytes of the last state that came whole.
+    last_state_bytes: u64,
     ops: Vec<(u64, Vec<u8>)>,
     acked: Vec<u64>,
     rejects: Vec<(u64, Code)>,
@@ -92,6 +95,7 @@ impl ModelClient {
             counter: 0,
             joins: Vec::new(),
             state: Vec::new(),
+            last_state_bytes: 0,
             ops: Vec::new(),
             acked: Vec::new(),
             rejects: Vec::new(),
@@ -134,6 +138,7 @@ impl ModelClient {
         match Server::decode(message).expect("the node keeps to the format") {
             Server::Joined(joined) => {
                 self.state.clear();
+                self.last_state_bytes = 0;
                 self.joins.push(LastJoined {
                     document: joined.document,
                     incarnation: joined.incarnation,
@@ -147,6 +152,7 @@ impl ModelClient {
                 self.state.extend_from_slice(bytes);
                 if self.state.len() as u64 == self.joined().state_bytes {
                     let state = std::mem::take(&mut self.state);
+                    self.last_state_bytes = state.len() as u64;
                     self.apply(&state);
                 }
             }
