@@ -96,3 +96,25 @@ impl ClientConfig {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_cannot_work_is_taken() {
+        ClientConfig::default().validate().unwrap();
+        ClientConfig::default().transport().validate().unwrap();
+        let refused = [
+            ClientConfig { unacked_bytes_max: OP_BYTES_MAX, ..ClientConfig::default() },
+            ClientConfig { event_bytes_max: 0, ..ClientConfig::default() },
+            ClientConfig { state_bytes_max: 0, ..ClientConfig::default() },
+            ClientConfig { heartbeat: Duration::ZERO, ..ClientConfig::default() },
+            ClientConfig { backoff_min: Duration::from_secs(2), ..ClientConfig::default() },
+            ClientConfig { datagram_bytes_max: 1_199, ..ClientConfig::default() },
+        ];
+        for config in refused {
+            assert!(matches!(config.validate(), Err(ClientError::Config(_))), "{config:?}");
+        }
+    }
+}

@@ -5,7 +5,9 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aetherflow_client::{Client, ClientConfig, ClientError, DocumentEvent, DocumentKind, JoinOptions};
+use aetherflow_client::{
+    Client, ClientConfig, ClientError, DocumentEvent, DocumentKind, JoinOptions, PlacementMap,
+};
 use bytes::Bytes;
 use support::{Disk, Node, PATIENCE, Tickets, client, config, durable, joined, next, numbered, ops};
 use wire::{Access, Code};
@@ -276,4 +278,66 @@ async fn a_document_of_another_kind_is_mixed_up() {
     let error = document.apply(numbered(1)).await.unwrap_err();
     assert!(matches!(error, ClientError::DocumentClosed { code: Code::KindMismatch, .. }), "{error}");
     document.leave().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_document_stays_with_a_node_that_is_gone() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let tickets = Tickets::new(1, node.address);
+    let client = Client::builder(tickets.clone()).config(config()).connect().await.unwrap();
+    let mut document = client.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    document.apply(numbered(1)).await.unwrap();
+    durable(&mut document, 1).await;
+    node.kill();
+    document.apply(numbered(2)).await.unwrap();
+    let other = Node::start(&disk);
+    tickets.set_map(PlacementMap {
+        revision: 2,
+        ..PlacementMap::single_node(&other.address.to_string(), 1, 16)
+    });
+    durable(&mut document, 2).await;
+    assert_eq!(disk.payloads("log"), [numbered(1), numbered(2)]);
+}
+
+#[tokio::test]
+async fn an_expired_ticket_is_shown_or_a_silent_control_plane_ends_the_client() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let tickets = Tickets::new(1, node.address);
+    tickets.expired.store(true, Ordering::SeqCst);
+    let client = Client::builder(tickets.clone()).config(config()).connect().await.unwrap();
+    tickets.unavailable.store(true, Ordering::SeqCst);
+    let mut document = client.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    document.apply(numbered(1)).await.unwrap();
+    tickets.asked_in_vain.notified().await;
+    assert_eq!(client.stats().packets_sent, 0, "a handshake with an expired ticket");
+    tickets.expired.store(false, Ordering::SeqCst);
+    tickets.unavailable.store(false, Ordering::SeqCst);
+    durable(&mut document, 1).await;
+    assert_eq!(client.stats().tickets, 2);
+}
+
+#[tokio::test]
+async fn many_documents_of_one_client_disturb_each_other() {
+    let disk: Arc<Disk> = Arc::default();
+    let mut node = Node::start(&disk);
+    let client = client(1, node.address).await;
+    let join = |number: u64| client.join(&format!("log/{number}"), OPAQUE, JoinOptions::default()).unwrap();
+    let mut documents: Vec<_> = (0..200).map(join).collect();
+    for round in 1..=4 {
+        for document in &documents {
+            document.apply(numbered(round)).await.unwrap();
+        }
+        if round == 2 {
+            let address = node.kill();
+            node = Node::at(address, &disk, statesync::Placement::single_node(0, 1, 16));
+        }
+    }
+    for (number, document) in documents.iter_mut().enumerate() {
+        durable(document, 600 + number as u64 + 1).await;
+        let expected: Vec<Bytes> = (1..=4).map(numbered).collect();
+        assert_eq!(disk.payloads(document.writer().id()), expected);
+    }
+    assert!(client.close(PATIENCE).await);
 }

@@ -323,10 +323,10 @@ impl Link {
         match &self.state {
             State::Waiting(_) | State::Opening(_) => None,
             State::Open(open) => {
-                [open.connection.poll_timeout(), open.gives_up_at(patience), open.heartbeat_at(patience)]
-                    .into_iter()
-                    .flatten()
-                    .min()
+                // A blocked socket wakes the task when it takes more; until then what is due cannot leave.
+                let transport = open.connection.poll_timeout().filter(|_| !open.socket.is_blocked());
+                let times = [transport, open.gives_up_at(patience), open.heartbeat_at(patience)];
+                times.into_iter().flatten().min()
             }
         }
     }

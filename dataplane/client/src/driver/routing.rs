@@ -6,6 +6,7 @@ use wire::Time;
 
 use super::Driver;
 use super::clock::entropy;
+use super::documents::Entry;
 use super::link::Link;
 use crate::backoff::{Backoff, span};
 use crate::placement::Route;
@@ -73,20 +74,23 @@ impl Driver {
         }
     }
 
-    /// Follows a new map: documents that have no connection are sought where it says.
+    /// Follows the map: documents without a working connection are sought where it says. Those that have
+    /// one are told by their node when they move.
     pub(super) fn reroute(&mut self, now: Time, is_newer: bool) {
-        if !is_newer {
-            return;
+        if is_newer {
+            self.documents.values_mut().for_each(|entry| entry.moved = None);
         }
-        let links = &self.links;
-        let open = |index: usize| links[index].as_ref().is_some_and(Link::is_open);
-        let lost = self
-            .documents
-            .iter()
-            .filter(|(handle, entry)| !entry.link.is_some_and(open) && !self.waiting.contains(handle));
-        let lost: Vec<u32> = lost.map(|(&handle, _)| handle).collect();
-        self.documents.values_mut().for_each(|entry| entry.moved = None);
-        for handle in lost {
+        let map = &self.tickets.current().map;
+        let astray = |&(handle, entry): &(&u32, &Entry)| {
+            let Some(link) = entry.link.and_then(|index| self.links[index].as_ref()) else {
+                return !self.waiting.contains(handle);
+            };
+            let owner = || map.route(entry.session.id());
+            !link.is_established()
+                && entry.moved.clone().or_else(owner).is_some_and(|route| route != link.route)
+        };
+        let astray: Vec<u32> = self.documents.iter().filter(astray).map(|(&handle, _)| handle).collect();
+        for handle in astray {
             self.detach(handle);
             self.attach(now, handle);
         }

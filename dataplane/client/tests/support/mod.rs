@@ -24,7 +24,7 @@ use wire::{Access, Code, Grant, Guuid, Ticket, TicketKeyRing, Time};
 const TICKET_KEY: (u32, [u8; 32]) = (1, [7; 32]);
 const PSK: [u8; 32] = [5; 32];
 /// Nothing in a test takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone)]
 struct Logged {
@@ -37,25 +37,25 @@ struct Logged {
 
 /// What survives a kill, and what a test sets.
 #[derive(Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     ops: Mutex<Vec<Logged>>,
     starts: AtomicU64,
     /// The log is not synced.
-    pub hold: AtomicBool,
+    pub(crate) hold: AtomicBool,
     /// The log takes nothing.
-    pub busy: AtomicBool,
+    pub(crate) busy: AtomicBool,
     changed: Notify,
 }
 
 impl Disk {
     /// Lets the node look at what was set.
-    pub fn set(&self, flag: &AtomicBool, value: bool) {
+    pub(crate) fn set(&self, flag: &AtomicBool, value: bool) {
         flag.store(value, Ordering::SeqCst);
         self.changed.notify_one();
     }
 
     /// The durable ops of a document.
-    pub fn payloads(&self, document: &str) -> Vec<Vec<u8>> {
+    pub(crate) fn payloads(&self, document: &str) -> Vec<Vec<u8>> {
         let ops = self.ops.lock().unwrap();
         ops.iter().filter(|op| op.document == document).map(|op| op.payload.clone()).collect()
     }
@@ -103,19 +103,19 @@ impl MessageSink for Received {
 }
 
 /// A running node, on a thread of its own.
-pub struct Node {
-    pub address: SocketAddr,
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
     kill: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Node {
     /// A node alone, which owns all partitions.
-    pub fn start(disk: &Arc<Disk>) -> Self {
+    pub(crate) fn start(disk: &Arc<Disk>) -> Self {
         Self::at("127.0.0.1:0".parse().unwrap(), disk, Placement::single_node(0, 1, 16))
     }
 
-    pub fn at(address: SocketAddr, disk: &Arc<Disk>, placement: Placement) -> Self {
+    pub(crate) fn at(address: SocketAddr, disk: &Arc<Disk>, placement: Placement) -> Self {
         let socket = std::net::UdpSocket::bind(address).unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
@@ -135,7 +135,7 @@ impl Node {
     }
 
     /// Ends it without a word; what was not durable is gone.
-    pub fn kill(self) -> SocketAddr {
+    pub(crate) fn kill(self) -> SocketAddr {
         self.address
     }
 }
@@ -255,26 +255,37 @@ impl Machine {
 
 /// Issues tickets of one writer.
 #[derive(Clone)]
-pub struct Tickets {
+pub(crate) struct Tickets {
     writer: Guuid,
     access: Access,
-    pub map: Arc<Mutex<PlacementMap>>,
-    pub issued: Arc<AtomicU64>,
-    pub refused: Arc<AtomicBool>,
+    map: Arc<Mutex<PlacementMap>>,
+    issued: Arc<AtomicU64>,
+    pub(crate) refused: Arc<AtomicBool>,
+    pub(crate) unavailable: Arc<AtomicBool>,
+    /// Tickets are issued that are over.
+    pub(crate) expired: Arc<AtomicBool>,
+    pub(crate) asked_in_vain: Arc<Notify>,
 }
 
 impl Tickets {
-    pub fn new(number: u8, address: SocketAddr) -> Self {
+    pub(crate) fn new(number: u8, address: SocketAddr) -> Self {
         Self {
             writer: Guuid::new(1_000, [number; 10]).writer(),
             access: Access::Write,
             map: Arc::new(Mutex::new(PlacementMap::single_node(&address.to_string(), 1, 16))),
             issued: Arc::default(),
             refused: Arc::default(),
+            unavailable: Arc::default(),
+            expired: Arc::default(),
+            asked_in_vain: Arc::default(),
         }
     }
 
-    pub fn access(self, access: Access) -> Self {
+    pub(crate) fn set_map(&self, map: PlacementMap) {
+        *self.map.lock().unwrap() = map;
+    }
+
+    pub(crate) fn access(self, access: Access) -> Self {
         Self { access, ..self }
     }
 }
@@ -283,6 +294,10 @@ impl TicketSource for Tickets {
     async fn ticket(&self, _previous: Option<&[u8]>) -> Result<IssuedTicket, TicketRefusal> {
         if self.refused.load(Ordering::SeqCst) {
             return Err(TicketRefusal::Refused("revoked".to_owned()));
+        }
+        if self.unavailable.load(Ordering::SeqCst) {
+            self.asked_in_vain.notify_one();
+            return Err(TicketRefusal::Unavailable("starting".to_owned()));
         }
         let number = self.issued.fetch_add(1, Ordering::SeqCst);
         let ticket = Ticket {
@@ -299,14 +314,14 @@ impl TicketSource for Tickets {
             psk: PSK,
             writer_id: self.writer,
             session_id: ticket.session_id,
-            expires_unix_ms: u64::MAX / 2,
+            expires_unix_ms: if self.expired.load(Ordering::SeqCst) { 1_000 } else { u64::MAX / 2 },
             map: self.map.lock().unwrap().clone(),
         })
     }
 }
 
 /// Settings that notice a killed node soon.
-pub fn config() -> ClientConfig {
+pub(crate) fn config() -> ClientConfig {
     ClientConfig {
         heartbeat: Duration::from_millis(50),
         unresponsive_after: Duration::from_millis(200),
@@ -314,24 +329,24 @@ pub fn config() -> ClientConfig {
     }
 }
 
-pub async fn client(number: u8, address: SocketAddr) -> Client {
+pub(crate) async fn client(number: u8, address: SocketAddr) -> Client {
     Client::builder(Tickets::new(number, address)).config(config()).connect().await.unwrap()
 }
 
-pub fn number(payload: &Bytes) -> u64 {
+pub(crate) fn number(payload: &Bytes) -> u64 {
     u64::from_be_bytes(payload[..8].try_into().unwrap())
 }
 
-pub fn numbered(number: u64) -> Bytes {
+pub(crate) fn numbered(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
 }
 
-pub async fn next(document: &mut Document) -> DocumentEvent {
+pub(crate) async fn next(document: &mut Document) -> DocumentEvent {
     tokio::time::timeout(PATIENCE, document.next_event()).await.expect("an event in time").expect("open")
 }
 
 /// Waits until all ops up to `counter` are durable.
-pub async fn durable(document: &mut Document, counter: u64) {
+pub(crate) async fn durable(document: &mut Document, counter: u64) {
     loop {
         if let DocumentEvent::Durable { up_to_counter, .. } = next(document).await
             && up_to_counter >= counter
@@ -342,7 +357,7 @@ pub async fn durable(document: &mut Document, counter: u64) {
 }
 
 /// The numbers of the next `count` ops of others.
-pub async fn ops(document: &mut Document, count: usize) -> Vec<u64> {
+pub(crate) async fn ops(document: &mut Document, count: usize) -> Vec<u64> {
     let mut found = Vec::new();
     while found.len() < count {
         if let DocumentEvent::Op { payload, .. } = next(document).await {
@@ -353,12 +368,12 @@ pub async fn ops(document: &mut Document, count: usize) -> Vec<u64> {
 }
 
 /// Waits until the document is open.
-pub async fn joined(document: &mut Document) {
+pub(crate) async fn joined(document: &mut Document) {
     while !matches!(next(document).await, DocumentEvent::Joined { .. }) {}
 }
 
 /// The code with which the document was closed.
-pub async fn closed(document: &mut Document) -> Code {
+pub(crate) async fn closed(document: &mut Document) -> Code {
     loop {
         if let DocumentEvent::Closed { code, .. } = next(document).await {
             return code;
