@@ -1,7 +1,6 @@
 //! All connections of one shard's socket.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::id_hash::IdHashBuilder;
 use crate::keys::EntropyPool;
 use crate::recent_ids::RecentIds;
 use crate::stats::{ConnectionStats, EndpointStats};
+use crate::timer_heap::TimerHeap;
 
 /// Datagrams that one connection sends before the next has its turn.
 const BURST_DATAGRAMS: u32 = 8;
@@ -43,8 +43,6 @@ impl Default for EndpointLimits {
 struct Slot {
     connection: Connection,
     remote: SocketAddr,
-    /// The earliest entry of this slot in the timer heap.
-    timer: Time,
     /// Whether the slot is in the list of those that may have something to send.
     is_ready: bool,
     is_half_open: bool,
@@ -62,7 +60,7 @@ pub struct Endpoint {
     recent: RecentIds,
     generation: u32,
     half_open: usize,
-    timers: BinaryHeap<Reverse<(Time, ConnectionKey)>>,
+    timers: TimerHeap,
     ready: VecDeque<ConnectionKey>,
     burst: u32,
     events: VecDeque<(ConnectionKey, Event)>,
@@ -83,7 +81,7 @@ impl fmt::Debug for Endpoint {
 
 impl Endpoint {
     /// An endpoint without connections, and without keys: it refuses everybody until
-    /// [`set_ticket_keys`](Self::set_ticket_keys).
+    /// [`set_ticket_keys`](Self::set_ticket_keys). `config` must be valid.
     #[must_use]
     pub fn new(config: Arc<Config>, limits: EndpointLimits, entropy: [u8; 32]) -> Self {
         let mut entropy = EntropyPool::new(entropy);
@@ -99,7 +97,7 @@ impl Endpoint {
             recent: RecentIds::new(limits.recent_ids_max, hash),
             generation: 0,
             half_open: 0,
-            timers: BinaryHeap::new(),
+            timers: TimerHeap::default(),
             ready: VecDeque::new(),
             burst: 0,
             events: VecDeque::new(),
@@ -198,13 +196,7 @@ impl Endpoint {
         self.generation = generation;
         let now_unix_s = now.unix_ms / 1_000;
         let expires = connection.session().map_or(now_unix_s, |ticket| ticket.expires_unix_s);
-        entry.insert(Slot {
-            connection,
-            remote: from,
-            timer: Time::NEVER,
-            is_ready: false,
-            is_half_open: true,
-        });
+        entry.insert(Slot { connection, remote: from, is_ready: false, is_half_open: true });
         self.stats.recent_ids_evicted += self.recent.insert(id, expires, now_unix_s);
         self.stats.connections_opened += 1;
         self.half_open += 1;
@@ -227,27 +219,22 @@ impl Endpoint {
 
     /// Runs the timers that are due.
     pub fn handle_timeout(&mut self, now: Time) {
-        while let Some(&Reverse((at, key))) = self.timers.peek() {
-            if at > now {
-                return;
-            }
-            self.timers.pop();
-            let Some(slot) = self.slot_mut(key) else { continue };
-            if slot.timer != at {
-                continue;
-            }
-            slot.timer = Time::NEVER;
+        while let Some((_, index)) = self.timers.peek().filter(|(at, _)| *at <= now) {
+            self.timers.remove(index);
+            let Some(slot) = self.slots.get_mut(index) else { continue };
             if slot.connection.poll_timeout().is_some_and(|due| due <= now) {
                 slot.connection.handle_timeout(now);
             }
+            let key = slot.connection.key();
             self.touch(key);
         }
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout); may be earlier than needed.
+    /// When to call [`handle_timeout`](Self::handle_timeout); may be earlier than needed. Ask when
+    /// [`poll_transmit`](Self::poll_transmit) has nothing more: only then are the timers armed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.peek().map(|(at, _)| at)
     }
 
     /// Writes the next datagram of any connection into `buffer`: its receiver and length, or nothing when
@@ -386,15 +373,13 @@ impl Endpoint {
         if slot.connection.is_drained() {
             return self.remove(key);
         }
-        if let Some(at) = slot.connection.poll_timeout()
-            && at < slot.timer
-        {
-            slot.timer = at;
-            self.timers.push(Reverse((at, key)));
+        if let Some(at) = slot.connection.poll_timeout() {
+            self.timers.set_at_latest(key.slot(), at);
         }
     }
 
     fn remove(&mut self, key: ConnectionKey) {
+        self.timers.remove(key.slot());
         let slot = self.slots.remove(key.slot());
         self.by_id.remove(&slot.connection.id());
         self.past.add(slot.connection.stats());

@@ -26,6 +26,7 @@ mod replay;
 mod rtt;
 mod sent_packets;
 mod stats;
+mod timer_heap;
 
 pub use config::{ACK_DELAY_MAX, Config, ConfigError, ControllerKind, IDLE_TIMEOUT_MIN, MESSAGES_AHEAD_MAX};
 pub use connection::{

@@ -29,7 +29,7 @@ fn delivers(seed: u64, link: Link, count: u64, bytes: usize) -> Pair {
 
 #[test]
 fn messages_are_lost_or_doubled_or_out_of_order() {
-    for (seed, loss) in [(1, 0), (2, 1), (3, 10), (4, 30)] {
+    for (seed, loss) in [(1, 0), (2, 1), (3, 10), (4, 30), (11, 30), (12, 30), (13, 30)] {
         let link = Link { loss, duplicates: 2, delay_us: 10_000, jitter_us: 3_000, ..Link::default() };
         delivers(seed, link, 2_000, 100);
     }

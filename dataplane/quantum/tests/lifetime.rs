@@ -7,7 +7,8 @@ use common::{Link, Pair, Random, client_address, message};
 use quantum::{Channel, CloseReason, ClosedBy, Config, Event, SendError};
 use wire::{Code, Span};
 
-const LINK: Link = Link { loss: 0, duplicates: 0, flips: 0, delay_us: 2_000, jitter_us: 0 };
+const LINK: Link =
+    Link { loss: 0, duplicates: 0, flips: 0, delay_us: 2_000, jitter_us: 0, bytes_per_ms: 0, queue_bytes: 0 };
 
 #[test]
 fn a_slow_application_is_overrun() {

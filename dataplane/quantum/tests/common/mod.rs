@@ -45,6 +45,9 @@ pub struct Link {
     pub flips: u64,
     pub delay_us: u64,
     pub jitter_us: u64,
+    /// The bottleneck towards the node, and the queue before it; zero: none.
+    pub bytes_per_ms: u64,
+    pub queue_bytes: u64,
 }
 
 /// Everything delivered, in order.
@@ -118,6 +121,8 @@ pub struct Pair {
     pub node_sent: Vec<Vec<u8>>,
     pub client_from: SocketAddr,
     flights: BinaryHeap<Reverse<Flight>>,
+    bottleneck_free_at: Time,
+    pub bottleneck_drops: u64,
     order: u64,
     consumed: (usize, usize),
 }
@@ -147,6 +152,8 @@ impl Pair {
             node_sent: Vec::new(),
             client_from: client_address(1),
             flights: BinaryHeap::new(),
+            bottleneck_free_at: Time::ZERO,
+            bottleneck_drops: 0,
             order: 0,
             consumed: (0, 0),
         }
@@ -173,10 +180,26 @@ impl Pair {
                 bytes[at] ^= 1 << self.random.below(8);
             }
             let jitter = self.random.below(self.link.jitter_us + 1);
-            let at = self.now + Span::from_us(self.link.delay_us + jitter);
+            let Some(departure) = self.departure(to_node, bytes.len() as u64) else { continue };
+            let at = departure + Span::from_us(self.link.delay_us + jitter);
             self.order += 1;
             self.flights.push(Reverse(Flight { at, order: self.order, to_node, bytes }));
         }
+    }
+
+    /// When a datagram leaves the bottleneck; none: its queue is full.
+    fn departure(&mut self, to_node: bool, bytes: u64) -> Option<Time> {
+        let rate = self.link.bytes_per_ms;
+        if !to_node || rate == 0 {
+            return Some(self.now);
+        }
+        let start = self.bottleneck_free_at.max(self.now);
+        if start.since(self.now).as_us() * rate / 1_000 > self.link.queue_bytes {
+            self.bottleneck_drops += 1;
+            return None;
+        }
+        self.bottleneck_free_at = start + Span::from_us(bytes * 1_000 / rate);
+        Some(self.bottleneck_free_at)
     }
 
     /// Takes out of both ends what they have.

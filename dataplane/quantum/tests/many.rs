@@ -1,0 +1,104 @@
+//! Many connections on one endpoint.
+
+mod common;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{Inbox, UNIX_S, client_address, keys, sealed_ticket};
+use quantum::{Channel, Config, Connection, Endpoint, EndpointLimits, Now};
+use wire::{Guuid, Span, Time};
+
+const CLIENTS: u16 = 1_000;
+
+struct Crowd {
+    node: Endpoint,
+    clients: Vec<Connection>,
+    at_node: Inbox,
+    at_client: Vec<Inbox>,
+    now: Time,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let config = Arc::new(Config::default());
+        let mut node = Endpoint::new(config.clone(), EndpointLimits::default(), [1; 32]);
+        node.set_ticket_keys(keys());
+        let ticket = sealed_ticket();
+        let connect = |n: u16| {
+            let mut entropy = [3; 32];
+            entropy[..2].copy_from_slice(&n.to_be_bytes());
+            let id = Guuid::new(u64::from(n), [4; 10]);
+            Connection::connect(Now::default(), config.clone(), id, &ticket, &common::PSK, entropy).unwrap()
+        };
+        let clients = (0..CLIENTS).map(connect).collect();
+        let at_client = (0..CLIENTS).map(|_| Inbox::default()).collect();
+        Self { node, clients, at_node: Inbox::default(), at_client, now: Time::from_us(1) }
+    }
+
+    /// One turn of everybody; returns to whom the node sent, in order.
+    fn turn(&mut self) -> Vec<u16> {
+        let mut buffer = [0; 1_500];
+        let now = Now { mono: self.now, unix_ms: UNIX_S * 1_000 };
+        for (n, client) in self.clients.iter_mut().enumerate() {
+            client.handle_timeout(self.now);
+            while let Some(length) = client.poll_transmit(self.now, &mut buffer) {
+                let from = client_address(n as u16);
+                self.node.handle_datagram(now, from, &mut buffer[..length], &mut self.at_node);
+            }
+        }
+        self.node.handle_timeout(self.now);
+        let mut order = Vec::new();
+        while let Some((to, length)) = self.node.poll_transmit(self.now, &mut buffer) {
+            let n = to.port() - client_address(0).port();
+            order.push(n);
+            let inbox = &mut self.at_client[usize::from(n)];
+            self.clients[usize::from(n)].handle_datagram(self.now, &mut buffer[..length], inbox);
+        }
+        self.now += Span::from_us(500);
+        order
+    }
+}
+
+#[test]
+fn connections_are_mixed_up() {
+    let mut crowd = Crowd::new();
+    for (n, client) in crowd.clients.iter_mut().enumerate() {
+        client.send(Channel::Sync, Bytes::from(n.to_be_bytes().to_vec())).unwrap();
+    }
+    crowd.turn();
+    assert_eq!(crowd.at_node.messages.len(), usize::from(CLIENTS));
+    for (key, channel, message) in std::mem::take(&mut crowd.at_node.messages) {
+        crowd.node.send(key, channel, message.into()).unwrap();
+    }
+    for _ in 0..8 {
+        crowd.turn();
+    }
+    for (n, inbox) in crowd.at_client.iter().enumerate() {
+        assert_eq!(inbox.messages[0].2, n.to_be_bytes());
+        assert_eq!(inbox.messages.len(), 1);
+    }
+    for _ in 0..20 {
+        crowd.turn();
+    }
+    crowd.now += Span::from_ms(1_000);
+    assert!(crowd.turn().is_empty(), "idle connections are silent");
+    let due = crowd.node.poll_timeout().unwrap();
+    assert!(due > crowd.now + Span::from_ms(1_000), "and arm no timers");
+}
+
+#[test]
+fn one_connection_keeps_the_others_waiting() {
+    let mut crowd = Crowd::new();
+    for _ in 0..8 {
+        crowd.turn();
+    }
+    let keys: Vec<_> = crowd.at_node.opened.iter().map(|(key, _)| *key).collect();
+    for number in 0..20 {
+        crowd.node.send(keys[7], Channel::Sync, vec![number; 100_000].into()).unwrap();
+    }
+    crowd.node.send(keys[9], Channel::Sync, Bytes::from_static(b"short")).unwrap();
+    let order = crowd.turn();
+    let waited = order.iter().position(|&n| n == 9).unwrap();
+    assert!(waited <= 8 && order.len() > 20, "{waited} datagrams of another connection before");
+}
