@@ -128,9 +128,10 @@ impl Trace {
     /// Whether every transaction follows the one before, and nothing else.
     #[must_use]
     pub(crate) fn is_linear(&self) -> bool {
-        self.transactions.iter().enumerate().all(|(index, transaction)| {
-            transaction.parents.iter().copied().eq(index.checked_sub(1))
-        })
+        self.transactions
+            .iter()
+            .enumerate()
+            .all(|(index, transaction)| transaction.parents.iter().copied().eq(index.checked_sub(1)))
     }
 
     /// Whether every code point of the trace is one UTF-16 unit, so that positions need no conversion.
@@ -179,7 +180,9 @@ impl RecordedTransaction {
             Some(parents) if parents.is_empty() => roots.into_iter().collect(),
             Some(parents) => {
                 if let Some(later) = parents.iter().find(|&&parent| parent >= index) {
-                    return Err(format!("transaction {index} names {later} as a parent, which is not before it"));
+                    return Err(format!(
+                        "transaction {index} names {later} as a parent, which is not before it"
+                    ));
                 }
                 parents.into_iter().map(|parent| parent + shift).collect()
             }
@@ -253,7 +256,8 @@ mod tests {
             "txns":[{"time":"t","patches":[[1,0,"y"]]},{"time":"t","patches":[[2,0,"z"]]}]}"#;
         let trace = parse(json).unwrap();
         assert_eq!(trace.agents, 1);
-        let parents: Vec<_> = trace.transactions.iter().map(|transaction| transaction.parents.clone()).collect();
+        let parents: Vec<_> =
+            trace.transactions.iter().map(|transaction| transaction.parents.clone()).collect();
         assert_eq!(parents, [vec![], vec![0], vec![1]]);
         assert_eq!(trace.transactions[0].patches[0].inserted, "x");
     }
@@ -309,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_malformed_file_is_reported_without_its_place() {
-        let error = read("trace.json", b"{\"txns\":[\n{\"patches\":[[0,\"x\",1]]}]}").unwrap_err().to_string();
+        let error =
+            read("trace.json", b"{\"txns\":[\n{\"patches\":[[0,\"x\",1]]}]}").unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
         let error = read("trace.json", b"{}").unwrap_err().to_string();
         assert!(error.contains("txns"), "{error}");

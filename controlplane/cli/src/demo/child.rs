@@ -159,7 +159,10 @@ impl Node {
     /// Kills it, without a chance to do anything more, and starts it again at the same addresses.
     pub(crate) async fn kill_and_restart(self) -> Result<Self, NodeError> {
         let Self { mut process, command, ready, .. } = self;
-        process.kill().await.map_err(|error| NodeError::Process { program: command.program.clone(), error })?;
+        process
+            .kill()
+            .await
+            .map_err(|error| NodeError::Process { program: command.program.clone(), error })?;
         command.start_at(ready.addresses()).await
     }
 

@@ -249,7 +249,8 @@ impl Stage<'_> {
         let equal = divergences.is_empty();
         divergences.extend(figures.problems);
         if workload.script.equals_recording == Some(false) {
-            divergences.push("the ops make another text than the one that the recording ends with".to_owned());
+            divergences
+                .push("the ops make another text than the one that the recording ends with".to_owned());
         }
         let seconds = elapsed.as_secs_f64();
         Report {

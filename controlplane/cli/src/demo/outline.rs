@@ -4,8 +4,8 @@
 //! The CRDT library finds a position by walking the text from its start, which over a long trace takes
 //! minutes where this takes a second. The updates are the same to the byte.
 
-use yrs::updates::encoder::{Encoder, EncoderV1};
 use yrs::encoding::write::Write;
+use yrs::updates::encoder::{Encoder, EncoderV1};
 
 /// A chunk is cut in two beyond so many runs.
 const CHUNK_RUNS_MAX: usize = 256;
@@ -161,7 +161,8 @@ impl Outline {
     /// The clock of the character before a run.
     fn before(&self, chunk: usize, run: usize) -> Option<u32> {
         let in_chunk = run.checked_sub(1).map(|before| self.chunks[chunk].runs[before]);
-        let before = in_chunk.or_else(|| self.chunks[..chunk].iter().rev().find_map(|c| c.runs.last().copied()));
+        let before =
+            in_chunk.or_else(|| self.chunks[..chunk].iter().rev().find_map(|c| c.runs.last().copied()));
         before.map(|run| run.end() - 1)
     }
 

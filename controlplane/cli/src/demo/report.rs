@@ -145,13 +145,21 @@ impl Report {
         if let Some(kill) = &self.kill {
             let (acknowledged, ready_ms) = (group(kill.ops_acknowledged as u64), kill.ready_after_ms);
             let recovered = group(kill.recovered_ops);
-            row("killed", format!("after {acknowledged} acknowledged ops; {recovered} recovered, ready in {ready_ms} ms"));
+            row(
+                "killed",
+                format!(
+                    "after {acknowledged} acknowledged ops; {recovered} recovered, ready in {ready_ms} ms"
+                ),
+            );
             row("longest silence", format!("{} ms without an acknowledgement", self.silence_max_ms));
         }
         row("recovered", format!("{} ops in {} ms", group(self.recovered_ops), self.recovery_ms));
         row("acknowledged, lost", group(self.ops_lost as u64));
         let verdict = if self.equal { "equal to the byte" } else { "DIVERGED" };
-        row("texts", format!("{verdict}: {} bytes, readers and recovered node", group(self.text_bytes as u64)));
+        row(
+            "texts",
+            format!("{verdict}: {} bytes, readers and recovered node", group(self.text_bytes as u64)),
+        );
         for divergence in &self.divergences {
             row("diverged", divergence.clone());
         }
@@ -223,6 +231,9 @@ mod tests {
 
     #[test]
     fn a_number_is_grouped_from_the_left() {
-        assert_eq!([group(0), group(999), group(1_000), group(12_345_678)], ["0", "999", "1,000", "12,345,678"]);
+        assert_eq!(
+            [group(0), group(999), group(1_000), group(12_345_678)],
+            ["0", "999", "1,000", "12,345,678"]
+        );
     }
 }

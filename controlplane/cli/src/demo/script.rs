@@ -329,7 +329,8 @@ fn in_range(transaction: usize, patch: &Patch, length: usize) -> Result<(u32, u3
 /// Makes the edit in `view`; returns its place in UTF-16 units.
 fn edit_view(transaction: usize, patch: &Patch, view: &mut String) -> Result<(u32, u32), ScriptError> {
     in_range(transaction, patch, view.chars().count())?;
-    let bytes = |text: &str, code_points| text.char_indices().nth(code_points).map_or(text.len(), |(at, _)| at);
+    let bytes =
+        |text: &str, code_points| text.char_indices().nth(code_points).map_or(text.len(), |(at, _)| at);
     let units = |text: &str| text.encode_utf16().count() as u32;
     let start = bytes(view, patch.position);
     let end = start + bytes(&view[start..], patch.deleted);
@@ -436,7 +437,10 @@ mod tests {
     fn typists_diverge() {
         let script = Script::typed(4, 1_500, 42, || {}).unwrap();
         assert_eq!(script.ops.len(), 1_500);
-        assert!(script.ops.iter().filter(|op| !op.needs.is_empty()).count() > 100, "nobody waits for anybody");
+        assert!(
+            script.ops.iter().filter(|op| !op.needs.is_empty()).count() > 100,
+            "nobody waits for anybody"
+        );
         assert_eq!(text_by_agent(&script), script.text);
         assert_eq!(Script::typed(4, 1_500, 42, || {}).unwrap().text, script.text);
     }
@@ -464,8 +468,13 @@ mod tests {
 
     #[test]
     fn a_transaction_of_several_edits_is_put_together_wrongly() {
-        let patches =
-            [patch(0, 0, "one three"), patch(4, 0, "two "), patch(0, 4, ""), patch(2, 3, "OTH"), patch(0, 1, "")];
+        let patches = [
+            patch(0, 0, "one three"),
+            patch(4, 0, "two "),
+            patch(0, 4, ""),
+            patch(2, 3, "OTH"),
+            patch(0, 1, ""),
+        ];
         let script = prepare(1, vec![transaction(0, &[], &patches)], "wOTHhree").unwrap();
         assert_eq!(script.text, "wOTHhree");
     }

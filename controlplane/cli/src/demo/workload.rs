@@ -89,7 +89,11 @@ impl Workload {
                 let trace = Trace::read(path)?;
                 let documents = match writers {
                     Some(asked) if trace.agents > 1 && asked != trace.agents => {
-                        return Err(WorkloadError::Writers { path: path.clone(), asked, agents: trace.agents });
+                        return Err(WorkloadError::Writers {
+                            path: path.clone(),
+                            asked,
+                            agents: trace.agents,
+                        });
                     }
                     Some(writers) if trace.agents == 1 => writers,
                     _ => 1,
@@ -151,7 +155,8 @@ pub(crate) fn progress(output: Output, what: &'static str, total: usize) -> Prog
         Output::Json => ProgressDrawTarget::hidden(),
     };
     let bar = ProgressBar::with_draw_target(Some(total as u64), target);
-    let style = ProgressStyle::with_template("{msg:>10} {wide_bar} {human_pos} of {human_len} ops, {eta} left");
+    let style =
+        ProgressStyle::with_template("{msg:>10} {wide_bar} {human_pos} of {human_len} ops, {eta} left");
     if let Ok(style) = style {
         bar.set_style(style);
     }

@@ -77,7 +77,8 @@ impl Writer {
                 let mut arrivals = self.arrivals.borrow_mut();
                 let found = arrivals.take(&workload.script, &workload.catalog, &payload);
                 if found.is_none() {
-                    self.run.problem(|| format!("writer {} got an op that nobody sent, or twice", self.agent));
+                    self.run
+                        .problem(|| format!("writer {} got an op that nobody sent, or twice", self.agent));
                 }
                 self.arrived.notify_one();
             }
