@@ -53,6 +53,8 @@ pub(crate) const SOCKETS_MAX: usize = 20_000;
 pub(crate) const DOCUMENTS_MAX: usize = 10_000;
 /// The largest frame of a socket and body of a request: the largest op behind the y-websocket header.
 pub(crate) const FRAME_BYTES_MAX: usize = OP_BYTES_MAX + 16;
+/// A frame between the two limits is read to its end, so that its sender can be told; a larger one is not.
+pub(crate) const FRAME_BYTES_READ_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// Bytes that may wait for one socket before it is closed, to be brought up to date when it reconnects.
 pub(crate) const OUTBOX_BYTES_MAX: usize = 16 << 20;
 /// Bytes that the sockets of one document may have waiting for its hub.
@@ -72,6 +74,8 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// What is said to a silent socket, and how often: the provider gives up after 30 s.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A closed socket is listened to for so long, because a reset would overtake the reason.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A socket that does not even answer a ping is closed after this.
 pub(crate) const SOCKET_SILENCE_MAX: Duration = Duration::from_secs(75);
 /// How often the session of an open socket is checked for having been revoked.

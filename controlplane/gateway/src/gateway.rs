@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 use wire::Access;
 
 use crate::assets;
-use crate::config::{DRAIN_TIMEOUT, FRAME_BYTES_MAX, GatewayConfig, SESSION_BODY_BYTES_MAX, SOCKETS_MAX};
+use crate::config::{
+    DRAIN_TIMEOUT, FRAME_BYTES_MAX, FRAME_BYTES_READ_MAX, GatewayConfig, SESSION_BODY_BYTES_MAX, SOCKETS_MAX,
+};
 use crate::control::ControlApi;
 use crate::documents::{Documents, check_document_id};
 use crate::metrics::Metrics;
@@ -180,7 +182,7 @@ async fn admit(
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
     let upgrade = match upgrade {
-        Ok(upgrade) => upgrade.max_message_size(FRAME_BYTES_MAX).max_frame_size(FRAME_BYTES_MAX),
+        Ok(upgrade) => upgrade.max_message_size(FRAME_BYTES_READ_MAX).max_frame_size(FRAME_BYTES_READ_MAX),
         Err(rejection) => {
             let why = format!("connect with a WebSocket: {}", rejection.body_text());
             return (StatusCode::UPGRADE_REQUIRED, app.refuse(Refusal::Query(why))).into_response();

@@ -1,10 +1,11 @@
 //! Who is here, of one document: Yjs awareness, bound to the sockets that speak for it.
 //!
-//! The provider is careless in three ways that this table makes good. It sends back what it hears of others,
+//! The provider is careless in ways that this table makes good by keeping the clocks itself. It sends back what it hears of others,
 //! so an entry counts only when it comes from the socket that owns the client id. It announces itself with
 //! the clock it had before it lost its connection, which the others, who saw it leave at that clock, would
-//! not believe: the table then raises the clock, and the announcement goes back to its sender as well, who
-//! takes the higher clock over. And it may leave without a word: the table says so in its place.
+//! not believe, and remembers the clocks of the others, whom it would not believe either. The table then
+//! raises the clock, and what is announced goes back to its sender as well, who takes the higher clock over.
+//! And it may leave without a word: the table says so in its place.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -91,7 +92,8 @@ impl Presence {
         if !owned && !takes_over {
             return None;
         }
-        if owned && entry.clock <= known.clock && entry.state == known.state {
+        // With the known clock it is the sender's echo; with an older one it is a sign of life.
+        if owned && entry.clock == known.clock && entry.state == known.state {
             return None;
         }
         if entry.state.is_empty() {
@@ -112,7 +114,6 @@ impl Presence {
                 let clock = known.clock.max(entry.clock);
                 Some(self.depart(entry.client, clock))
             }
-            Some(known) if known.state == entry.state && entry.clock <= known.clock => None,
             Some(known) => Some(self.set(entry, Owner::Node, raised(entry.clock, Some(known.clock)))),
             None if entry.state.is_empty() || self.here.len() >= PRESENCE_ENTRIES_MAX => None,
             None => {
@@ -136,6 +137,13 @@ impl Presence {
     /// All that are here: client, clock and state.
     pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = (u64, u32, &[u8])> {
         self.here.iter().map(|(&client, known)| (client, known.clock, &known.state[..]))
+    }
+
+    /// All that are here, for a socket that joins: with clocks above those that it may remember. Above by
+    /// two, so that what the owners say next, one above what they know, is not taken for an echo.
+    pub(crate) fn introduce(&mut self) -> impl ExactSizeIterator<Item = (u64, u32, &[u8])> {
+        self.here.values_mut().for_each(|known| known.clock = known.clock.saturating_add(2));
+        self.entries()
     }
 
     /// How many are here.
@@ -212,6 +220,17 @@ mod tests {
         // A change made before the raised clock came back to its sender.
         assert_eq!(presence.announce(from(2, false), &[entry(7, 5, "b")]), [entry(7, 6, "b")]);
         assert!(presence.announce(from(2, false), &[entry(7, 6, "b")]).is_empty());
+    }
+
+    #[test]
+    fn one_who_comes_back_does_not_see_those_who_stayed() {
+        let mut presence = Presence::default();
+        presence.announce(from(1, true), &[entry(7, 4, "a")]);
+        assert_eq!(presence.introduce().collect::<Vec<_>>(), [(7, 6, &b"a"[..])]);
+        // Its renewal, with the clock that it knows, is passed on; its echo of what that became is not.
+        assert_eq!(presence.announce(from(1, false), &[entry(7, 5, "a")]), [entry(7, 7, "a")]);
+        assert!(presence.announce(from(1, false), &[entry(7, 7, "a")]).is_empty());
+        assert_eq!(presence.announce(from(1, false), &[entry(7, 8, "b")]), [entry(7, 8, "b")]);
     }
 
     #[test]

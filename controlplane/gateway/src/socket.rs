@@ -7,10 +7,10 @@ use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use wire::{Access, Guuid};
 
-use crate::config::{FRAME_BYTES_MAX, KEEP_ALIVE, SESSION_CHECK, SOCKET_SILENCE_MAX};
+use crate::config::{CLOSE_TIMEOUT, FRAME_BYTES_MAX, KEEP_ALIVE, SESSION_CHECK, SOCKET_SILENCE_MAX};
 use crate::documents::{Command, Hub};
 use crate::gateway::App;
 use crate::metrics::Metrics;
@@ -59,7 +59,12 @@ async fn close(socket: &mut WebSocket, why: &Refusal) {
         reason.pop();
     }
     let frame = CloseFrame { code: why.close_code(), reason: reason.into() };
-    let _ = tokio::time::timeout(KEEP_ALIVE, socket.send(Frame::Close(Some(frame)))).await;
+    let closed = async {
+        if socket.send(Frame::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    let _ = timeout(CLOSE_TIMEOUT, closed).await;
 }
 
 async fn converse(
@@ -187,6 +192,9 @@ impl Conversation {
             Frame::Close(_) => return Ok(false),
             Frame::Ping(_) | Frame::Pong(_) => return Ok(true),
         };
+        if frame.len() > FRAME_BYTES_MAX {
+            return Err(Refusal::TooLarge { max: FRAME_BYTES_MAX });
+        }
         self.metrics.bytes_received.fetch_add(frame.len() as u64, Relaxed);
         // The provider opens with step 1, and then its own presence.
         let opening = self.frames_received < 2;

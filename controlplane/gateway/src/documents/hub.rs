@@ -333,7 +333,7 @@ impl DocumentHub {
             subscriber.outbox.send(yproto::step_1(&self.replica.state_vector()?));
         }
         if self.presence.len() > 0 {
-            subscriber.outbox.send(yproto::awareness(self.presence.entries()));
+            subscriber.outbox.send(yproto::awareness(self.presence.introduce()));
         }
         self.sockets.insert(socket, subscriber);
         Ok(())
