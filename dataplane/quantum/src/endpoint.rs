@@ -230,10 +230,14 @@ impl Endpoint {
         }
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout); may be earlier than needed. Ask when
-    /// [`poll_transmit`](Self::poll_transmit) has nothing more: only then are the timers armed.
+    /// When to call [`handle_timeout`](Self::handle_timeout); may be earlier than needed. At once, while
+    /// [`poll_transmit`](Self::poll_transmit) has not been called until it had nothing: timers are armed
+    /// then.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
+        if !self.ready.is_empty() {
+            return Some(Time::ZERO);
+        }
         self.timers.peek().map(|(at, _)| at)
     }
 

@@ -102,3 +102,14 @@ fn one_connection_keeps_the_others_waiting() {
     let waited = order.iter().position(|&n| n == 9).unwrap();
     assert!(waited <= 8 && order.len() > 20, "{waited} datagrams of another connection before");
 }
+
+#[test]
+fn a_driver_that_stops_sending_early_sleeps_over_it() {
+    let mut crowd = Crowd::new();
+    crowd.turn();
+    let key = crowd.at_node.opened[3].0;
+    crowd.node.send(key, Channel::Sync, Bytes::from_static(b"op")).unwrap();
+    assert!(crowd.node.poll_timeout().is_some_and(|due| due <= crowd.now));
+    crowd.turn();
+    assert!(crowd.node.poll_timeout().is_some_and(|due| due >= crowd.now));
+}
