@@ -223,8 +223,11 @@ impl Driver {
                 link.queued.push_back(handle);
             }
         }
-        match link.transmit(cx, now, self.transport.datagram_bytes_max, &mut self.send_buffer) {
-            Ok(more) => more,
+        let was_writable = link.is_writable();
+        let sent = link.transmit(cx, now, self.transport.datagram_bytes_max, &mut self.send_buffer);
+        // What has left may have made room.
+        match sent.and_then(|more| link.poll_events(now).map(|_| more)) {
+            Ok(more) => more || (link.is_writable() && !was_writable),
             Err(failure) => {
                 self.fail_link(now, index, &failure);
                 true
