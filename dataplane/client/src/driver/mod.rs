@@ -94,6 +94,7 @@ impl Driver {
         tickets: impl TicketSource,
         ticket: IssuedTicket,
     ) -> Self {
+        let clock = Clock::start();
         let backoff = Backoff::new(config.backoff_min, config.backoff_max);
         let patience = Patience {
             heartbeat: span(config.heartbeat),
@@ -103,8 +104,8 @@ impl Driver {
             shared,
             transport: Arc::new(transport),
             patience,
-            clock: Clock::start(),
-            tickets: Tickets::new(tickets, ticket, backoff),
+            clock,
+            tickets: Tickets::new(tickets, ticket, clock.now(), backoff),
             links: Vec::new(),
             documents: Documents::new(),
             serving: HashMap::new(),
@@ -301,7 +302,12 @@ impl Driver {
         let alarm = self.alarms.peek().map(|&Reverse((due, _))| due);
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
         let others = [alarm, closing, self.tickets.poll_timeout()].into_iter().flatten();
-        let Some(due) = links.chain(others).min().and_then(|due| self.clock.instant(due)) else {
+        let Some(due) = links
+            .chain(others)
+            .filter(|&due| due < Time::NEVER)
+            .min()
+            .and_then(|due| self.clock.instant(due))
+        else {
             return Poll::Pending;
         };
         // A timer that rings early costs less than one that is set again with every packet.

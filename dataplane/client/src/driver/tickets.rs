@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use wire::Time;
+use wire::{Span, Time};
 
 use super::clock::unix_ms;
 use crate::backoff::Backoff;
@@ -13,6 +13,8 @@ use crate::ticket::{IssuedTicket, TicketRefusal, TicketSource};
 
 /// A ticket is not used in its last moments: the node's clock may be ahead, the packet takes time.
 const EXPIRY_MARGIN_MS: u64 = 5_000;
+/// The longest that one ticket is kept while the connections live: the keys that open it do not live for ever.
+const RENEW_AFTER_MS_MAX: u64 = 24 * 3_600_000;
 
 type Issuing = Pin<Box<dyn Future<Output = Result<IssuedTicket, TicketRefusal>> + Send>>;
 type Issue = Box<dyn Fn(Vec<u8>) -> Issuing + Send>;
@@ -23,12 +25,13 @@ pub(super) struct Tickets {
     issuing: Option<Issuing>,
     current: IssuedTicket,
     wanted: bool,
+    renew_at: Time,
     not_before: Time,
     backoff: Backoff,
 }
 
 impl Tickets {
-    pub(super) fn new(source: impl TicketSource, current: IssuedTicket, backoff: Backoff) -> Self {
+    pub(super) fn new(source: impl TicketSource, current: IssuedTicket, now: Time, backoff: Backoff) -> Self {
         let source = Arc::new(source);
         let issue = move |previous: Vec<u8>| -> Issuing {
             let source = Arc::clone(&source);
@@ -37,6 +40,7 @@ impl Tickets {
         Self {
             issue: Box::new(issue),
             issuing: None,
+            renew_at: renew_at(now, &current),
             current,
             wanted: false,
             not_before: Time::ZERO,
@@ -65,7 +69,8 @@ impl Tickets {
 
     /// When [`Self::poll`] has something to do without being woken.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        (self.wanted && self.issuing.is_none()).then_some(self.not_before)
+        let due = if self.wanted { self.not_before } else { self.renew_at.max(self.not_before) };
+        self.issuing.is_none().then_some(due)
     }
 
     /// Ready: another ticket is here, or none will be issued any more. When the source is not available,
@@ -76,7 +81,7 @@ impl Tickets {
         now: Time,
         entropy: u32,
     ) -> Poll<Result<(), TicketRefusal>> {
-        if self.issuing.is_none() && self.wanted && now >= self.not_before {
+        if self.issuing.is_none() && self.poll_timeout().is_some_and(|due| due <= now) {
             self.issuing = Some((self.issue)(self.current.ticket.clone()));
         }
         let Some(issuing) = &mut self.issuing else { return Poll::Pending };
@@ -84,6 +89,7 @@ impl Tickets {
         self.issuing = None;
         match issued {
             Ok(ticket) => {
+                self.renew_at = renew_at(now, &ticket);
                 self.current = ticket;
                 self.wanted = false;
                 self.backoff.reset();
@@ -99,5 +105,58 @@ impl Tickets {
             }
             Err(refused @ TicketRefusal::Refused(_)) => Poll::Ready(Err(refused)),
         }
+    }
+}
+
+/// When half of a ticket's life is over. One that is nearly over is renewed when it is needed.
+fn renew_at(now: Time, ticket: &IssuedTicket) -> Time {
+    let left_ms = ticket.expires_unix_ms.saturating_sub(unix_ms());
+    if left_ms <= 2 * EXPIRY_MARGIN_MS {
+        return Time::NEVER;
+    }
+    now + Span::from_ms((left_ms / 2).min(RENEW_AFTER_MS_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use wire::Guuid;
+
+    use super::*;
+    use crate::placement::PlacementMap;
+
+    struct Hourly;
+
+    impl TicketSource for Hourly {
+        async fn ticket(&self, previous: Option<&[u8]>) -> Result<IssuedTicket, TicketRefusal> {
+            assert_eq!(previous, Some(&[1][..]), "the ticket that it continues");
+            Ok(issued(2))
+        }
+    }
+
+    fn issued(ticket: u8) -> IssuedTicket {
+        IssuedTicket {
+            ticket: vec![ticket],
+            psk: [0; 32],
+            writer_id: Guuid::NIL,
+            session_id: Guuid::NIL,
+            expires_unix_ms: unix_ms() + 3_600_000,
+            map: PlacementMap::default(),
+        }
+    }
+
+    #[test]
+    fn a_ticket_outlives_its_keys_while_the_connection_lasts() {
+        let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+        let mut tickets = Tickets::new(Hourly, issued(1), Time::ZERO, backoff);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(tickets.poll(&mut cx, Time::from_us(1_700_000_000), 0).is_pending());
+        let due = tickets.poll_timeout().unwrap();
+        assert!(due <= Time::from_us(1_800_000_000), "{due:?}");
+        assert_eq!(tickets.poll(&mut cx, due, 0), Poll::Ready(Ok(())));
+        assert_eq!(tickets.usable().unwrap().ticket, [2]);
+        assert!(tickets.poll_timeout().unwrap() > due);
     }
 }
