@@ -72,6 +72,8 @@ impl ShardLoop {
             let now = self.now();
             self.put_out(now).await?;
             self.ring.wait(Some(SEGMENT_POLL), || true)?;
+            // Who comes this early comes again.
+            self.ring.poll(|_, _| {})?;
             if let Some((at, buffer)) = self.log.poll_durable(&mut self.ring)? {
                 self.shard.handle_durable(now, at, Some(buffer));
             }

@@ -11,6 +11,10 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use crate::{Result, RtError};
 
+/// The stack of a shard. Libraries that walk documents recurse as deep as somebody nested them; only what is
+/// touched takes memory.
+const STACK_BYTES: usize = 256 << 20;
+
 /// The locked-memory limit under which glommio's rings do not start, bytes.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 /// Memory that an executor registers with each of its three rings, bytes: the least it takes, since log buffers
@@ -76,6 +80,7 @@ where
     let shard = name.to_owned();
     let thread = std::thread::Builder::new()
         .name(name.to_owned())
+        .stack_size(STACK_BYTES)
         .spawn(move || {
             catch_unwind(AssertUnwindSafe(|| {
                 let executor = start(core, &shard).map_err(|error| drop(ready.send(Err(error)))).ok()?;

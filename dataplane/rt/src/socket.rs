@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
 
 use bytemuck::{Pod, Zeroable};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,6 +17,8 @@ use wire::limits::SHARDS_MAX;
 const _: () = assert!(SHARDS_MAX <= 1 << u8::BITS);
 
 const BUFFER_BYTES_DEFAULT: usize = 4 << 20;
+const RELEASE_WAIT_DEFAULT: Duration = Duration::from_secs(1);
+const RELEASE_POLL: Duration = Duration::from_millis(5);
 
 /// How the sockets of a group are set up.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,8 @@ pub struct SocketOptions {
     pub send_buffer_bytes: usize,
     /// Set the don't-fragment bit and leave the path's size to the transport.
     pub dont_fragment: bool,
+    /// How long a port that is in use may stay so before that is an error.
+    pub release_wait: Duration,
 }
 
 impl Default for SocketOptions {
@@ -34,6 +39,7 @@ impl Default for SocketOptions {
             receive_buffer_bytes: BUFFER_BYTES_DEFAULT,
             send_buffer_bytes: BUFFER_BYTES_DEFAULT,
             dont_fragment: true,
+            release_wait: RELEASE_WAIT_DEFAULT,
         }
     }
 }
@@ -51,7 +57,7 @@ pub fn bind_group(address: SocketAddr, shards: usize, options: &SocketOptions) -
         return Err(RtError::ShardCount { shards, max: SHARDS_MAX });
     }
     if address.port() != 0 {
-        refuse_a_shared_port(address)?;
+        refuse_a_shared_port(address, options.release_wait)?;
     }
     let mut group: Vec<UdpSocket> = Vec::with_capacity(shards);
     let mut shared = address;
@@ -72,9 +78,20 @@ pub fn bind_group(address: SocketAddr, shards: usize, options: &SocketOptions) -
     Ok(group)
 }
 
-/// SO_REUSEPORT would let us share the port silently with another process of the same user: ask without it first.
-fn refuse_a_shared_port(address: SocketAddr) -> Result<()> {
-    open(address)?.bind(&address.into()).map_err(|source| bind_error(address, source))
+/// SO_REUSEPORT would let us share the port silently with another process of the same user: ask without it
+/// first. The kernel releases the sockets of a killed io_uring process a moment after the process is gone, so
+/// a port that is in use gets that moment.
+fn refuse_a_shared_port(address: SocketAddr, release_wait: Duration) -> Result<()> {
+    let give_up = Instant::now() + release_wait;
+    loop {
+        let bound = open(address)?.bind(&address.into());
+        match bound {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up => {
+                std::thread::sleep(RELEASE_POLL);
+            }
+            bound => return bound.map_err(|source| bind_error(address, source)),
+        }
+    }
 }
 
 fn open(address: SocketAddr) -> Result<Socket> {

@@ -238,3 +238,37 @@ fn a_size_that_cannot_work_is_refused_with_the_right_one() {
     let error = PacketRing::new(socket(), config).err().expect("100 buffers");
     assert!(error.to_string().contains("power of two"), "{error}");
 }
+
+/// A seccomp program for this thread alone: `io_uring_setup` answers EPERM, as in a container's default profile.
+fn forbid_io_uring() {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let load_number = statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0);
+    let is_setup = libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 1,
+        k: libc::SYS_io_uring_setup as u32,
+    };
+    let refuse = statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    let allow = statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW);
+    let mut filter = [load_number, is_setup, refuse, allow];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: plain numbers; the thread can gain no privileges from here on.
+    let no_new = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(no_new, 0);
+    // SAFETY: `program` and the filter it points to live through the call, which copies them.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+#[test]
+fn a_kernel_without_io_uring_is_an_error_without_a_remedy() {
+    let error = std::thread::spawn(|| {
+        forbid_io_uring();
+        PacketRing::new(socket(), small()).err()
+    });
+    let error = error.join().expect("the thread").expect("no ring can be made");
+    assert!(matches!(error, RtError::IoUringDisabled { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("io_uring_disabled") && text.contains("seccomp"), "{text}");
+}
