@@ -4,7 +4,8 @@
 //! so an entry counts only when it comes from the socket that owns the client id. It announces itself with
 //! the clock it had before it lost its connection, which the others, who saw it leave at that clock, would
 //! not believe, and remembers the clocks of the others, whom it would not believe either. The table then
-//! raises the clock, and what is announced goes back to its sender as well, who takes the higher clock over.
+//! raises the clock, and what is announced goes back to its sender as well, who takes the higher clock over
+//! and echoes it: raised clocks are of a form by which such an echo is known from news.
 //! And it may leave without a word: the table says so in its place.
 
 use std::collections::{HashMap, VecDeque};
@@ -20,6 +21,15 @@ pub(crate) const CLIENTS_PER_SOCKET_MAX: usize = 16;
 
 /// How many that have left are remembered with their clock, so that a late echo does not bring them back.
 const DEPARTED_MAX: usize = 1_024;
+
+/// Raised clocks are this apart at least, and [`RAISED_MARK`] above a multiple of it.
+const RAISED_STRIDE: u32 = 16;
+const RAISED_MARK: u32 = 9;
+/// How far the clock of a client is raised that this table has not seen: others may remember it from before
+/// the gateway was started, with a clock that had been raised since the client last heard of it.
+const HEAD_START: u32 = 256 * RAISED_STRIDE;
+
+const _: () = assert!(RAISED_STRIDE.is_power_of_two() && RAISED_MARK < RAISED_STRIDE);
 
 /// Names a socket in the process.
 pub(crate) type SocketId = u64;
@@ -45,6 +55,17 @@ struct Known {
     clock: u32,
     state: Bytes,
     owner: Owner,
+    /// The first and the last raised clock that its owner was sent.
+    raised: Option<(u32, u32)>,
+}
+
+impl Known {
+    /// Whether the owner sends back what it was sent.
+    fn is_echo(&self, entry: &Entry) -> bool {
+        let sent = self.raised.is_some_and(|(first, last)| (first..=last).contains(&entry.clock));
+        let marked = entry.clock % RAISED_STRIDE == RAISED_MARK;
+        sent && marked || entry.clock == self.clock && entry.state == self.state
+    }
 }
 
 /// From whom an announcement comes.
@@ -77,29 +98,26 @@ impl Presence {
         let opening = from.opening && alone;
         let Some(known) = self.here.get(&entry.client) else {
             let left_at = self.departed.get(&entry.client).copied();
-            let echo = left_at.is_some_and(|clock| entry.clock <= clock) && !opening;
-            if echo || entry.state.is_empty() || !self.has_room(from.socket) {
+            let late = left_at.is_some_and(|clock| entry.clock <= clock) && !opening;
+            if late || entry.state.is_empty() || !self.has_room(from.socket) {
                 return None;
             }
-            return Some(self.set(entry, owner, raised(entry.clock, left_at)));
+            return Some(self.arrive(entry, owner));
         };
-        let owned = known.owner == owner;
+        if known.owner == owner {
+            if known.is_echo(entry) {
+                return None;
+            }
+            if entry.state.is_empty() {
+                return Some(self.depart(entry.client, entry.clock.max(known.clock)));
+            }
+            return Some(self.set(entry, owner));
+        }
         let inherits = match known.owner {
             Owner::Socket { session, .. } => session == from.session,
             Owner::Node => true,
         };
-        let takes_over = opening && inherits && !entry.state.is_empty();
-        if !owned && !takes_over {
-            return None;
-        }
-        // With the known clock it is the sender's echo; with an older one it is a sign of life.
-        if owned && entry.clock == known.clock && entry.state == known.state {
-            return None;
-        }
-        if entry.state.is_empty() {
-            return Some(self.depart(entry.client, entry.clock.max(known.clock)));
-        }
-        Some(self.set(entry, owner, raised(entry.clock, Some(known.clock))))
+        (opening && inherits && !entry.state.is_empty()).then(|| self.set(entry, owner))
     }
 
     /// Takes what the node says of those behind other connections.
@@ -114,12 +132,9 @@ impl Presence {
                 let clock = known.clock.max(entry.clock);
                 Some(self.depart(entry.client, clock))
             }
-            Some(known) => Some(self.set(entry, Owner::Node, raised(entry.clock, Some(known.clock)))),
+            Some(_) => Some(self.set(entry, Owner::Node)),
             None if entry.state.is_empty() || self.here.len() >= PRESENCE_ENTRIES_MAX => None,
-            None => {
-                let left_at = self.departed.get(&entry.client).copied();
-                Some(self.set(entry, Owner::Node, raised(entry.clock, left_at)))
-            }
+            None => Some(self.arrive(entry, Owner::Node)),
         }
     }
 
@@ -139,10 +154,9 @@ impl Presence {
         self.here.iter().map(|(&client, known)| (client, known.clock, &known.state[..]))
     }
 
-    /// All that are here, for a socket that joins: with clocks above those that it may remember. Above by
-    /// two, so that what the owners say next, one above what they know, is not taken for an echo.
+    /// All that are here, for a socket that joins: with clocks above those that it may remember.
     pub(crate) fn introduce(&mut self) -> impl ExactSizeIterator<Item = (u64, u32, &[u8])> {
-        self.here.values_mut().for_each(|known| known.clock = known.clock.saturating_add(2));
+        self.here.values_mut().for_each(|known| known.clock = raise(known.clock));
         self.entries()
     }
 
@@ -157,9 +171,38 @@ impl Presence {
                 < CLIENTS_PER_SOCKET_MAX
     }
 
-    fn set(&mut self, entry: &Entry, owner: Owner, clock: u32) -> Entry {
-        self.here.insert(entry.client, Known { clock, state: entry.state.clone(), owner });
+    /// One that is not here yet.
+    fn arrive(&mut self, entry: &Entry, owner: Owner) -> Entry {
+        let clock = match self.departed.get(&entry.client) {
+            Some(&left_at) => {
+                if entry.clock > left_at {
+                    entry.clock
+                } else {
+                    raise(left_at)
+                }
+            }
+            None => raise(entry.clock.saturating_add(HEAD_START)),
+        };
+        let raised = (clock != entry.clock).then_some((clock, clock));
+        self.here.insert(entry.client, Known { clock, state: entry.state.clone(), owner, raised });
         Entry { clock, ..entry.clone() }
+    }
+
+    /// News of one that is here, under a clock that everybody believes.
+    fn set(&mut self, entry: &Entry, owner: Owner) -> Entry {
+        let Some(known) = self.here.get_mut(&entry.client) else { return self.arrive(entry, owner) };
+        if known.owner != owner {
+            known.owner = owner;
+            known.raised = None;
+        }
+        known.state = entry.state.clone();
+        if entry.clock > known.clock {
+            known.clock = entry.clock;
+        } else {
+            known.clock = raise(known.clock);
+            known.raised = Some((known.raised.map_or(known.clock, |(first, _)| first), known.clock));
+        }
+        Entry { clock: known.clock, ..entry.clone() }
     }
 
     fn depart(&mut self, client: u64, clock: u32) -> Entry {
@@ -182,9 +225,9 @@ impl Presence {
     }
 }
 
-/// The clock to announce, after the one that others know.
-fn raised(clock: u32, known: Option<u32>) -> u32 {
-    known.map_or(clock, |known| clock.max(known.saturating_add(1)))
+/// The next raised clock above `clock`.
+fn raise(clock: u32) -> u32 {
+    clock.saturating_add(RAISED_STRIDE) & !(RAISED_STRIDE - 1) | RAISED_MARK
 }
 
 #[cfg(test)]
@@ -200,67 +243,95 @@ mod tests {
         Announcer { socket, session: Some(Guuid::new(socket, [0; 10])), opening }
     }
 
+    /// The one entry that was announced.
+    fn only(announced: Vec<Entry>) -> Entry {
+        assert_eq!(announced.len(), 1, "{announced:?}");
+        announced.into_iter().next().unwrap()
+    }
+
     #[test]
     fn a_socket_speaks_for_the_client_of_another() {
         let mut presence = Presence::default();
-        assert_eq!(presence.announce(from(1, true), &[entry(7, 1, "a")]), [entry(7, 1, "a")]);
-        assert!(presence.announce(from(2, false), &[entry(7, 9, "spoofed")]).is_empty());
-        assert!(presence.announce(from(2, true), &[entry(7, 9, "spoofed")]).is_empty());
-        assert!(presence.announce(from(2, false), &[entry(7, 9, "")]).is_empty());
+        let shown = only(presence.announce(from(1, true), &[entry(7, 1, "a")]));
+        assert!(presence.announce(from(2, false), &[entry(7, 9_999, "spoofed")]).is_empty());
+        assert!(presence.announce(from(2, true), &[entry(7, 9_999, "spoofed")]).is_empty());
+        assert!(presence.announce(from(2, false), &[entry(7, 9_999, "")]).is_empty());
         assert!(presence.socket_closed(2).is_empty());
-        assert_eq!(presence.announce(from(1, false), &[entry(7, 2, "b")]), [entry(7, 2, "b")]);
+        let next = entry(7, shown.clock + 1, "b");
+        assert_eq!(only(presence.announce(from(1, false), std::slice::from_ref(&next))), next);
     }
 
     #[test]
     fn one_who_comes_back_with_the_clock_of_before_is_not_seen() {
         let mut presence = Presence::default();
-        presence.announce(from(1, true), &[entry(7, 4, "a")]);
-        assert_eq!(presence.socket_closed(1), [entry(7, 4, "")]);
-        assert_eq!(presence.announce(from(2, true), &[entry(7, 4, "a")]), [entry(7, 5, "a")]);
-        // A change made before the raised clock came back to its sender.
-        assert_eq!(presence.announce(from(2, false), &[entry(7, 5, "b")]), [entry(7, 6, "b")]);
-        assert!(presence.announce(from(2, false), &[entry(7, 6, "b")]).is_empty());
+        let shown = only(presence.announce(from(1, true), &[entry(7, 4, "a")]));
+        assert_eq!(presence.socket_closed(1), [Entry { state: Bytes::new(), ..shown.clone() }]);
+        let back = only(presence.announce(from(2, true), &[entry(7, shown.clock, "a")]));
+        assert!(back.clock > shown.clock);
+        // To a gateway that has just started, too.
+        assert!(
+            only(Presence::default().announce(from(2, true), std::slice::from_ref(&shown))).clock
+                > shown.clock + 16
+        );
+    }
+
+    #[test]
+    fn an_echo_of_what_was_raised_goes_round_for_ever() {
+        let mut presence = Presence::default();
+        let first = only(presence.announce(from(1, true), &[entry(7, 4, "a")]));
+        // Made before the raised clock was heard of: news all the same.
+        let second = only(presence.announce(from(1, false), &[entry(7, 5, "b")]));
+        let third = only(presence.announce(from(1, false), &[entry(7, 6, "c")]));
+        assert!(first.clock < second.clock && second.clock < third.clock);
+        for echo in [first, second, third.clone()] {
+            assert!(presence.announce(from(1, false), &[echo]).is_empty());
+        }
+        let next = entry(7, third.clock + 1, "d");
+        assert_eq!(only(presence.announce(from(1, false), std::slice::from_ref(&next))), next);
+        assert!(presence.announce(from(1, false), &[next]).is_empty());
     }
 
     #[test]
     fn one_who_comes_back_does_not_see_those_who_stayed() {
         let mut presence = Presence::default();
-        presence.announce(from(1, true), &[entry(7, 4, "a")]);
-        assert_eq!(presence.introduce().collect::<Vec<_>>(), [(7, 6, &b"a"[..])]);
-        // Its renewal, with the clock that it knows, is passed on; its echo of what that became is not.
-        assert_eq!(presence.announce(from(1, false), &[entry(7, 5, "a")]), [entry(7, 7, "a")]);
-        assert!(presence.announce(from(1, false), &[entry(7, 7, "a")]).is_empty());
-        assert_eq!(presence.announce(from(1, false), &[entry(7, 8, "b")]), [entry(7, 8, "b")]);
+        let shown = only(presence.announce(from(1, true), &[entry(7, 4, "a")]));
+        let introduced = presence.introduce().next().unwrap().1;
+        assert!(introduced > shown.clock);
+        // Its renewal, with the clock that it knows, is passed on above what the others know.
+        let renewed = only(presence.announce(from(1, false), &[entry(7, shown.clock + 1, "a")]));
+        assert!(renewed.clock > introduced);
     }
 
     #[test]
     fn a_late_echo_brings_back_one_who_has_left() {
         let mut presence = Presence::default();
-        presence.announce(from(1, true), &[entry(7, 4, "a")]);
+        let shown = only(presence.announce(from(1, true), &[entry(7, 4, "a")]));
         presence.socket_closed(1);
-        assert!(presence.announce(from(2, false), &[entry(7, 4, "a")]).is_empty());
-        assert!(presence.announce(from(2, true), &[entry(8, 1, "x"), entry(7, 4, "a")]).len() == 1);
+        assert!(presence.announce(from(2, false), std::slice::from_ref(&shown)).is_empty());
+        assert_eq!(presence.announce(from(2, true), &[entry(8, 1, "x"), shown]).len(), 1);
         assert_eq!(presence.len(), 1);
     }
 
     #[test]
     fn the_old_socket_of_one_who_reconnected_takes_the_presence_along() {
         let mut presence = Presence::default();
-        presence.announce(from(1, true), &[entry(7, 4, "a")]);
+        let shown = only(presence.announce(from(1, true), &[entry(7, 4, "a")]));
         let again = Announcer { socket: 2, ..from(1, true) };
-        assert_eq!(presence.announce(again, &[entry(7, 4, "a")]), [entry(7, 5, "a")]);
+        let back = only(presence.announce(again, std::slice::from_ref(&shown)));
+        assert!(back.clock > shown.clock);
         assert!(presence.socket_closed(1).is_empty());
-        assert_eq!(presence.socket_closed(2), [entry(7, 5, "")]);
+        assert_eq!(presence.socket_closed(2), [Entry { state: Bytes::new(), ..back }]);
     }
 
     #[test]
     fn those_behind_a_lost_node_stay_for_ever() {
         let mut presence = Presence::default();
         presence.announce(from(1, true), &[entry(1, 1, "a")]);
-        assert_eq!(presence.report(&[entry(2, 3, "b"), entry(1, 8, "c")]), [entry(2, 3, "b")]);
-        assert_eq!(presence.node_lost(), [entry(2, 3, "")]);
-        assert_eq!(presence.report(&[entry(2, 3, "b")]), [entry(2, 4, "b")]);
-        assert_eq!(presence.report(&[entry(2, 3, "")]), [entry(2, 4, "")]);
+        let shown = only(presence.report(&[entry(2, 3, "b"), entry(1, 8, "c")]));
+        assert_eq!(presence.node_lost(), [Entry { state: Bytes::new(), ..shown.clone() }]);
+        let back = only(presence.report(&[entry(2, 3, "b")]));
+        assert!(back.clock > shown.clock);
+        assert_eq!(presence.report(&[entry(2, 3, "")]), [Entry { state: Bytes::new(), ..back }]);
     }
 
     #[test]
@@ -269,8 +340,8 @@ mod tests {
         let many: Vec<_> = (0..100).map(|client| entry(client, 1, "x")).collect();
         assert_eq!(presence.announce(from(1, false), &many).len(), CLIENTS_PER_SOCKET_MAX);
         for client in 0..5_000 {
-            presence.announce(from(2, false), &[entry(1_000 + client, 1, "x")]);
-            presence.announce(from(2, false), &[entry(1_000 + client, 2, "")]);
+            let shown = only(presence.announce(from(2, false), &[entry(1_000 + client, 1, "x")]));
+            presence.announce(from(2, false), &[entry(1_000 + client, shown.clock + 1, "")]);
         }
         assert!(presence.departed.len() <= DEPARTED_MAX && presence.departed_order.len() <= DEPARTED_MAX);
     }

@@ -45,7 +45,9 @@ pub(super) async fn run(
         },
         Err(refusal) => refusal,
     };
-    tracing::warn!(document = id, code = refusal.code(), "document closed: {refusal}");
+    if refusal != Refusal::Draining {
+        tracing::warn!(document = id, code = refusal.code(), "document closed: {refusal}");
+    }
     documents.metrics.refused(&refusal);
     documents.close(&id, &users);
     commands.close();
@@ -126,7 +128,8 @@ impl DocumentHub {
         }
     }
 
-    /// Serves until the document is not used any more (none) or lost.
+    /// Serves until the document is not used any more (none) or lost. The events end without a reason only
+    /// when the gateway closes its client.
     async fn serve(
         &mut self,
         mut events: DocumentEvents,
@@ -175,11 +178,7 @@ impl DocumentHub {
 
     fn handle_events(&mut self, batch: &mut Vec<DocumentEvent>, more: bool) -> Result<(), Refusal> {
         batch.drain(..).try_for_each(|event| self.handle_event(event))?;
-        if more {
-            Ok(())
-        } else {
-            Err(Refusal::Unavailable("the gateway's connection was closed".to_owned()))
-        }
+        if more { Ok(()) } else { Err(Refusal::Draining) }
     }
 
     fn handle_event(&mut self, event: DocumentEvent) -> Result<(), Refusal> {
