@@ -16,10 +16,14 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run everything in one process: control plane, node and gateway, with nothing to install
-    #[command(after_help = "Example:\n  aetherflow dev\n  aetherflow dev --data-dir ./data --shards 2 --http 127.0.0.1:8080")]
+    #[command(
+        after_help = "Example:\n  aetherflow dev\n  aetherflow dev --data-dir ./data --shards 2 --http 127.0.0.1:8080"
+    )]
     Dev(DevArgs),
     /// Replay an editing trace through a node of its own and check that nothing is lost
-    #[command(after_help = "Example:\n  aetherflow demo\n  aetherflow demo --trace automerge-paper.json.gz --kill --output json")]
+    #[command(
+        after_help = "Example:\n  aetherflow demo\n  aetherflow demo --trace automerge-paper.json.gz --kill --output json"
+    )]
     Demo(crate::demo::DemoArgs),
     /// Run a node: the data plane of one machine
     #[command(after_help = "Example:\n  aetherflow node --config configs/aetherflow.toml")]

@@ -40,8 +40,8 @@ pub(crate) enum RoleError {
 /// Reads and checks a configuration file.
 pub(crate) fn load(path: &Path) -> Result<Config, RoleError> {
     let shown = || path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| RoleError::Unreadable { path: shown(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| RoleError::Unreadable { path: shown(), source })?;
     Config::parse(&text).map_err(|source| RoleError::Config { path: shown(), source })
 }
 
@@ -103,7 +103,8 @@ pub(crate) fn node(args: &RoleArgs) -> ExitCode {
     role(args, |config, runtime, output| {
         let node = Node::start(node_config(config))?;
         runtime.block_on(node.ready())?;
-        let ready = json!({ "event": "ready", "quantum": node.address().to_string(), "shards": node.shard_count() });
+        let ready =
+            json!({ "event": "ready", "quantum": node.address().to_string(), "shards": node.shard_count() });
         output::print(output, &ready, || format!("node {} serves on {}", config.node.id, node.address()));
         runtime.block_on(asked_to_stop())?;
         node.drain()?;
@@ -144,17 +145,16 @@ pub(crate) fn check_config(args: &ConfigArgs) -> ExitCode {
     match load(&args.file) {
         Ok(_) => {
             let file = args.file.display().to_string();
-            output::print(args.output, &json!({ "event": "valid", "file": file }), || format!("{file} is valid"));
+            output::print(args.output, &json!({ "event": "valid", "file": file }), || {
+                format!("{file} is valid")
+            });
             output::OK
         }
         Err(error) => output::fail(args.output, &error),
     }
 }
 
-fn role(
-    args: &RoleArgs,
-    run: impl FnOnce(&Config, &Runtime, Output) -> Result<(), RoleError>,
-) -> ExitCode {
+fn role(args: &RoleArgs, run: impl FnOnce(&Config, &Runtime, Output) -> Result<(), RoleError>) -> ExitCode {
     let run = || {
         let config = load(&args.config)?;
         logging::init(config.log);
