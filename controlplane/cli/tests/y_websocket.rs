@@ -1,7 +1,7 @@
-//! Unmodified y-websocket clients from npm against a running appliance; see `tests/y-websocket/test.js`.
+//! Unmodified y-websocket clients from npm against a running appliance; see `tests/y-websocket`.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -30,17 +30,41 @@ fn start(data_dir: &Path) -> (Appliance, String) {
     (appliance, http)
 }
 
-#[test]
-fn unmodified_y_websocket_clients_diverge_or_are_disturbed() {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/y-websocket");
-    if !clients.join("node_modules").is_dir() || Command::new("node").arg("--version").output().is_err() {
-        println!("skipped: needs Node.js, and `npm ci` run in tests/y-websocket (tests/run does both)");
-        return;
-    }
-    let data_dir = tempfile::tempdir().expect("a folder for the data");
-    let (_appliance, http) = start(data_dir.path());
-    let output = Command::new("node").arg("test.js").arg(http).current_dir(clients).output();
+/// Runs a script of `tests/y-websocket`.
+fn run(script: &str, arguments: &[&str]) {
+    let output = Command::new("node").arg(script).args(arguments).current_dir(clients()).output();
     let output = output.expect("node starts");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/y-websocket")
+}
+
+fn are_installed() -> bool {
+    let installed =
+        clients().join("node_modules").is_dir() && Command::new("node").arg("--version").output().is_ok();
+    if !installed {
+        println!("skipped: needs Node.js, and `npm ci` run in tests/y-websocket (tests/run does both)");
+    }
+    installed
+}
+
+#[test]
+fn unmodified_y_websocket_clients_diverge_or_are_disturbed() {
+    if are_installed() {
+        let data_dir = tempfile::tempdir().expect("a folder for the data");
+        let (_appliance, http) = start(data_dir.path());
+        run("test.js", &[&http]);
+    }
+}
+
+#[test]
+fn editors_lose_edits_or_sight_of_each_other_when_the_appliance_is_restarted() {
+    if are_installed() {
+        let data_dir = tempfile::tempdir().expect("a folder for the data");
+        let path = data_dir.path().to_str().expect("a path in UTF-8");
+        run("restart.js", &[env!("CARGO_BIN_EXE_aetherflow"), path]);
+    }
 }
