@@ -202,6 +202,7 @@ const tests = {
     await problem([400, 'invalid-request'], rest(`${path}?format=pdf`))
     await problem([400, 'invalid-document-id'], rest(`/v1/documents/${'x'.repeat(300)}`))
     await problem([422, 'undecodable-update'], rest(path, { method: 'POST', body: 'text' }))
+    await problem([422, 'undecodable-update'], rest(path, { method: 'POST', body: new Uint8Array([0, 0]) }))
     await problem([413, 'message-too-large'], rest(path, { method: 'POST', body: new Uint8Array(5 << 20) }))
     await problem([401, 'token-refused'], rest(path, { headers: { authorization: 'Bearer wrong' } }))
     await problem([400, 'invalid-request'], rest('/v1/sessions', { method: 'POST', body: '{"user":5}' }))

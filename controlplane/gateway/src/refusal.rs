@@ -14,7 +14,7 @@ use crate::replica::ReplicaError;
 pub(crate) enum Refusal {
     #[error("no token: send `Authorization: Bearer TOKEN`, or `?token=TOKEN` with a socket")]
     NoToken,
-    #[error("the token is not valid: {0}; create a new session")]
+    #[error("the token is not valid: {0}")]
     TokenRefused(String),
     #[error("the API key is missing or wrong: send `Authorization: Bearer KEY`")]
     ApiKey,

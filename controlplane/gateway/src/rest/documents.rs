@@ -21,6 +21,7 @@ use crate::documents::{Command, Query, Reading, check_document_id};
 use crate::gateway::App;
 use crate::refusal::Refusal;
 use crate::replica::{check_state_vector, check_update};
+use crate::yproto::UPDATE_EMPTY;
 
 /// The root type that `format=text` reads unless `name` names another.
 pub(crate) const DEFAULT_ROOT_NAME: &str = "content";
@@ -127,6 +128,9 @@ async fn apply_update(
     principal(app, secret).await?.require(document, Access::Write)?;
     let update = body(bytes, OP_BYTES_MAX)?;
     check_update(&update)?;
+    if update == UPDATE_EMPTY {
+        return Err(Refusal::Update("the update changes nothing".to_owned()));
+    }
     let (reply, answer) = oneshot::channel();
     let applied = ask(app, document, Command::Apply { update, reply }, answer).await?;
     Ok(Json(json!({ "op_id": applied.op_id.to_string(), "sequence": applied.sequence })).into_response())
