@@ -30,6 +30,17 @@ pub(crate) struct Arrivals {
     prefix: Vec<usize>,
 }
 
+/// What an op is that has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    /// The op of this index, for the first time.
+    New(usize),
+    /// One that came before: a node that was killed forgot it, and its writer sent it again.
+    Repeated,
+    /// None of the script.
+    Foreign,
+}
+
 /// What a Yjs update contains.
 #[derive(Debug)]
 pub(crate) struct Contents {
@@ -85,19 +96,29 @@ impl Arrivals {
         Self { arrived: vec![false; script.ops.len()], count: 0, prefix: vec![0; script.agents] }
     }
 
-    /// Somebody's op has come: which? None: one that is not in the script, or has come before.
-    pub(crate) fn take(&mut self, script: &Script, catalog: &Catalog, payload: &Bytes) -> Option<usize> {
+    /// Somebody's op has come: which?
+    pub(crate) fn take(&mut self, script: &Script, catalog: &Catalog, payload: &Bytes) -> Arrival {
         let is_next = |agent: usize| {
             let index = *catalog.by_agent[agent].get(self.prefix[agent])?;
             (script.ops[index].payload == payload).then_some(index)
         };
         let next = (0..script.agents).find_map(is_next);
-        let index = next.or_else(|| {
+        let new = next.or_else(|| {
             let same = catalog.by_payload.get(payload)?;
             same.iter().copied().find(|&index| !self.arrived[index])
-        })?;
-        self.mark(script, catalog, index);
-        Some(index)
+        });
+        if let Some(index) = new {
+            self.mark(script, catalog, index);
+            return Arrival::New(index);
+        }
+        // What comes twice came not long ago.
+        let of_agent = |agent: usize| catalog.by_agent[agent][..self.prefix[agent]].iter().rev();
+        let mut before = (0..script.agents).flat_map(of_agent);
+        if before.any(|&index| script.ops[index].payload == payload) {
+            Arrival::Repeated
+        } else {
+            Arrival::Foreign
+        }
     }
 
     /// A state has come: calls `new` with each op in it that had not come before.
@@ -169,12 +190,16 @@ mod tests {
         // Whoever's delete comes first, all four are found and none twice.
         for order in [[0, 1, 2, 3], [0, 2, 3, 1]] {
             let mut arrivals = Arrivals::new(&script);
+            let mut take = |index: usize| arrivals.take(&script, &catalog, &script.ops[index].payload);
             let mut found: Vec<_> = order
                 .iter()
-                .map(|&index| arrivals.take(&script, &catalog, &script.ops[index].payload).unwrap())
+                .filter_map(|&index| match take(index) {
+                    Arrival::New(found) => Some(found),
+                    _ => None,
+                })
                 .collect();
             assert!(arrivals.has(0, 2) && arrivals.has(1, 2));
-            assert_eq!(arrivals.take(&script, &catalog, &script.ops[1].payload), None);
+            assert_eq!(arrivals.take(&script, &catalog, &script.ops[1].payload), Arrival::Repeated);
             found.sort_unstable();
             assert_eq!(found, [0, 1, 2, 3]);
         }
@@ -202,7 +227,7 @@ mod tests {
     fn a_foreign_op_is_taken_for_one_of_the_script() {
         let (script, catalog) = script();
         let mut arrivals = Arrivals::new(&script);
-        assert_eq!(arrivals.take(&script, &catalog, &Bytes::from_static(&[0, 0])), None);
+        assert_eq!(arrivals.take(&script, &catalog, &Bytes::from_static(&[0, 0])), Arrival::Foreign);
         assert_eq!(arrivals.count(), 0);
     }
 }

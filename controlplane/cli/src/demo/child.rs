@@ -58,13 +58,6 @@ pub(crate) struct Ready {
     pub(crate) ready_ms: u64,
 }
 
-/// What the node says when it has drained.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(crate) struct Stopped {
-    /// Bytes of its log.
-    pub(crate) log_bytes: u64,
-}
-
 /// Why the node does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NodeError {
@@ -97,10 +90,8 @@ pub(crate) enum NodeError {
         log: PathBuf,
     },
     /// What it said makes no sense.
-    #[error("cannot understand what the node printed when it was {state}: {error}: {line}")]
+    #[error("cannot understand what the node printed when it was ready: {error}: {line}")]
     Unreadable {
-        /// What it had become.
-        state: &'static str,
         /// What is wrong.
         error: serde_json::Error,
         /// What it said.
@@ -145,7 +136,7 @@ impl NodeCommand {
         let stdout = process.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
         let mut lines = BufReader::new(stdout).lines();
         let line = next_line(&mut lines, &self, "ready", READY_TIMEOUT).await?;
-        let ready = read(&line, "ready")?;
+        let ready = Ready::read(line)?;
         Ok(Node { process, lines, command: self, ready })
     }
 }
@@ -166,21 +157,27 @@ impl Node {
         command.start_at(ready.addresses()).await
     }
 
-    /// Asks it to drain and end.
-    pub(crate) async fn stop(mut self) -> Result<(NodeCommand, Stopped), NodeError> {
+    /// Asks it to drain and end; returns how to start it again.
+    pub(crate) async fn stop(mut self) -> Result<NodeCommand, NodeError> {
         let failed = |error| NodeError::Process { program: self.command.program.clone(), error };
         let pid = self.process.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         if let Some(pid) = pid {
             kill_process(pid, Signal::TERM).map_err(|error| failed(error.into()))?;
         }
-        let line = next_line(&mut self.lines, &self.command, "stopped", STOP_TIMEOUT).await?;
-        let stopped = read(&line, "stopped")?;
-        self.process.wait().await.map_err(failed)?;
-        Ok((self.command, stopped))
+        next_line(&mut self.lines, &self.command, "drained", STOP_TIMEOUT).await?;
+        if self.process.wait().await.map_err(failed)?.success() {
+            return Ok(self.command);
+        }
+        let log = self.command.log;
+        Err(NodeError::Ended { state: "drained", last_lines: last_lines(&log), log })
     }
 }
 
 impl Ready {
+    fn read(line: String) -> Result<Self, NodeError> {
+        serde_json::from_str(&line).map_err(|error| NodeError::Unreadable { error, line })
+    }
+
     /// Quantum, HTTP and gRPC, as HOST:PORT.
     fn addresses(&self) -> [String; 3] {
         let host_and_port = |url: &str| url.trim_start_matches("http://").trim_end_matches('/').to_owned();
@@ -204,10 +201,6 @@ async fn next_line(
     }
 }
 
-fn read<T: for<'a> Deserialize<'a>>(line: &str, state: &'static str) -> Result<T, NodeError> {
-    serde_json::from_str(line).map_err(|error| NodeError::Unreadable { state, error, line: line.to_owned() })
-}
-
 fn last_lines(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
@@ -222,13 +215,13 @@ mod tests {
     fn a_restarted_node_gets_other_addresses() {
         let line = r#"{"event":"ready","http":"http://127.0.0.1:7480","control":"http://127.0.0.1:7481",
             "quantum":"127.0.0.1:7400","data_dir":"/x","shards":1,"recovered_ops":0,"ready_ms":3,"pid":1}"#;
-        let ready: Ready = read(line, "ready").unwrap();
+        let ready = Ready::read(line.to_owned()).unwrap();
         assert_eq!(ready.addresses(), ["127.0.0.1:7400", "127.0.0.1:7480", "127.0.0.1:7481"]);
     }
 
     #[test]
     fn what_the_node_printed_is_lost() {
-        let error = read::<Stopped>("panicked", "stopped").unwrap_err().to_string();
-        assert!(error.contains("stopped") && error.contains("panicked"), "{error}");
+        let error = Ready::read("panicked".to_owned()).unwrap_err().to_string();
+        assert!(error.contains("panicked"), "{error}");
     }
 }

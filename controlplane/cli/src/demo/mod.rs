@@ -6,6 +6,7 @@
 mod arrivals;
 mod child;
 mod load;
+mod log_size;
 mod outline;
 mod reader;
 mod replica;
@@ -213,7 +214,8 @@ impl Stage<'_> {
 
     /// Starts the node over its own log and compares what it has with what was sent.
     async fn look_again(&self, node: Node, target: &Target) -> Result<Ending, DemoError> {
-        let (command, _) = node.stop().await?;
+        let command = node.stop().await?;
+        let log_bytes = log_size::written_bytes(&command.data_dir).map_err(DemoError::DataDir)?;
         let node = command.start().await?;
         let (recovery_ms, recovered_ops) = (node.ready().ready_ms, node.ready().recovered_ops);
         let client = load::connect(&node.ready().control, &target.reader_token).await?;
@@ -231,8 +233,8 @@ impl Stage<'_> {
             }
         }
         drop(client);
-        let (_, stopped) = node.stop().await?;
-        Ok(Ending { log_bytes: stopped.log_bytes, recovery_ms, recovered_ops, ops_lost, divergences })
+        node.stop().await?;
+        Ok(Ending { log_bytes, recovery_ms, recovered_ops, ops_lost, divergences })
     }
 
     fn report(
@@ -248,6 +250,9 @@ impl Stage<'_> {
         divergences.extend(ending.divergences);
         let equal = divergences.is_empty();
         divergences.extend(figures.problems);
+        if kill.is_none() && figures.repeated > 0 {
+            divergences.push(format!("{} ops came twice, and no node was killed", figures.repeated));
+        }
         if workload.script.equals_recording == Some(false) {
             divergences
                 .push("the ops make another text than the one that the recording ends with".to_owned());
@@ -270,6 +275,7 @@ impl Stage<'_> {
             edit_to_durable: figures.edit_to_durable.summary(),
             edit_to_reader: figures.edit_to_reader.summary(),
             ops_read_in_state: figures.read_in_state,
+            ops_repeated: figures.repeated,
             silence_max_ms: figures.silence_max.as_millis() as u64,
             wire_bytes_sent: stats.bytes_sent,
             wire_bytes_received: stats.bytes_received,

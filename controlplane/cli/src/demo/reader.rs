@@ -6,7 +6,7 @@ use std::rc::Rc;
 use aetherflow_client::{DocumentEvent, DocumentEvents};
 use bytes::Bytes;
 
-use super::arrivals::{Arrivals, Contents};
+use super::arrivals::{Arrival, Arrivals, Contents};
 use super::load::LoadError;
 use super::replica::Replica;
 use super::run::Run;
@@ -65,8 +65,9 @@ impl Reader {
             DocumentEvent::Op { payload, .. } => {
                 let workload = &self.run.workload;
                 match self.arrivals.borrow_mut().take(&workload.script, &workload.catalog, &payload) {
-                    Some(index) => self.run.count_received(self.document, index, false),
-                    None => self.run.problem(|| "a reader got an op that nobody sent, or twice".to_owned()),
+                    Arrival::New(index) => self.run.count_received(self.document, index, false),
+                    Arrival::Repeated => self.run.count_repeated(),
+                    Arrival::Foreign => self.run.problem(|| "a reader got an op that nobody sent".to_owned()),
                 }
                 Ok(Some(payload))
             }

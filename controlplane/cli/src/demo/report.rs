@@ -77,6 +77,8 @@ pub(crate) struct Report {
     pub(crate) edit_to_reader: LatencySummary,
     /// Ops that readers got as part of a state, after a restart; their latencies are among the others.
     pub(crate) ops_read_in_state: u64,
+    /// Ops that came to somebody twice, because a killed node had forgotten them before they were durable.
+    pub(crate) ops_repeated: u64,
     /// The longest time in which nothing became durable.
     pub(crate) silence_max_ms: u64,
     /// Over all clients, without UDP and IP headers.
@@ -141,7 +143,7 @@ impl Report {
         }
         let (sent, received) = (group(self.wire_bytes_sent), group(self.wire_bytes_received));
         row("on the wire", format!("{sent} bytes sent by clients, {received} received"));
-        row("log", format!("{} bytes", group(self.log_bytes)));
+        row("log", format!("{} bytes on disk", group(self.log_bytes)));
         if let Some(kill) = &self.kill {
             let (acknowledged, ready_ms) = (group(kill.ops_acknowledged as u64), kill.ready_after_ms);
             let recovered = group(kill.recovered_ops);

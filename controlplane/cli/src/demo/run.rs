@@ -43,6 +43,8 @@ pub(crate) struct Figures {
     pub(crate) read: usize,
     /// Of those, the ones that came as part of a state.
     pub(crate) read_in_state: u64,
+    /// Ops that came to somebody twice.
+    pub(crate) repeated: u64,
     pub(crate) edit_to_durable: Latencies,
     pub(crate) edit_to_reader: Latencies,
     /// The longest time without an acknowledgement.
@@ -64,6 +66,7 @@ impl Run {
             durable: 0,
             read: 0,
             read_in_state: 0,
+            repeated: 0,
             edit_to_durable: Latencies::new(),
             edit_to_reader: Latencies::new(),
             silence_max: Duration::ZERO,
@@ -143,6 +146,11 @@ impl Run {
         let mut figures = self.figures.borrow_mut();
         figures.edit_to_reader.record(latency);
         figures.read_in_state += u64::from(in_state);
+    }
+
+    /// An op has come to somebody who had it.
+    pub(crate) fn count_repeated(&self) {
+        self.figures.borrow_mut().repeated += 1;
     }
 
     /// A reader has integrated so many more ops.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use aetherflow_client::{ClientError, DocumentEvent, DocumentEvents, DocumentWriter};
 use tokio::sync::Notify;
 
-use super::arrivals::{Arrivals, Contents};
+use super::arrivals::{Arrival, Arrivals, Contents};
 use super::load::LoadError;
 use super::run::Run;
 
@@ -75,10 +75,12 @@ impl Writer {
             DocumentEvent::Op { payload, .. } => {
                 let workload = &self.run.workload;
                 let mut arrivals = self.arrivals.borrow_mut();
-                let found = arrivals.take(&workload.script, &workload.catalog, &payload);
-                if found.is_none() {
-                    self.run
-                        .problem(|| format!("writer {} got an op that nobody sent, or twice", self.agent));
+                match arrivals.take(&workload.script, &workload.catalog, &payload) {
+                    Arrival::New(_) => {}
+                    Arrival::Repeated => self.run.count_repeated(),
+                    Arrival::Foreign => {
+                        self.run.problem(|| format!("writer {} got an op that nobody sent", self.agent));
+                    }
                 }
                 self.arrived.notify_one();
             }
