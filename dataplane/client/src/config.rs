@@ -51,7 +51,7 @@ impl Default for ClientConfig {
             unacked_bytes_max: UNACKED_BYTES_MAX,
             event_bytes_max: EVENT_BYTES_MAX,
             state_bytes_max: STATE_BYTES_MAX,
-            heartbeat: Duration::from_secs(2),
+            heartbeat: Duration::from_secs(1),
             unresponsive_after: Duration::from_secs(1),
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(1),

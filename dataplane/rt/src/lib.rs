@@ -22,6 +22,7 @@ mod layout;
 mod log_files;
 mod packets;
 mod pages;
+mod slice;
 mod socket;
 
 pub use clock::{Clock, entropy, unix_ms};
@@ -34,4 +35,5 @@ pub use executor::{
 pub use layout::{LAYOUT_VERSION, Layout};
 pub use log_files::{LogBuffer, LogDir, LogFile, LogStorage, PreparingSegment};
 pub use packets::{PacketCounters, PacketRing, PacketRingConfig, Polled, Sent, Wake};
+pub use slice::give_way_to_short_tasks;
 pub use socket::{SocketOptions, bind_group};

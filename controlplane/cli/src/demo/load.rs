@@ -136,11 +136,12 @@ pub(crate) fn start(workload: Arc<Workload>, target: Target, bar: ProgressBar) -
     let (done, outcome) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("load".to_owned()).spawn(move || {
-        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let cores = rt::allowed_cores();
         if let Some(core) = cores.last().filter(|_| cores.len() > 1) {
             // Unpinned it works as well, only less evenly.
-            core_affinity::set_for_current(*core);
+            let _ = rt::pin_current_thread(*core);
         }
+        rt::give_way_to_short_tasks();
         let run = Rc::new(Run::new(workload, milestone));
         let result = LocalSet::new().block_on(&runtime, replay(&run, &target, &bar));
         // Nobody waits any more when the demo was interrupted.

@@ -130,7 +130,7 @@ struct Place {
 
 impl Place {
     fn new(args: &DemoArgs) -> Result<Self, DemoError> {
-        let cores = core_affinity::get_core_ids().map_or(1, |cores| cores.len());
+        let cores = rt::allowed_cores().len();
         let one_less = u16::try_from(cores.saturating_sub(1)).unwrap_or(u16::MAX);
         let shards = args.shards.unwrap_or_else(|| one_less.clamp(1, 256));
         let (directory, temporary) = match &args.data_dir {
