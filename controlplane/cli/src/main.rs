@@ -16,8 +16,22 @@ use clap::Parser;
 
 use crate::args::{Cli, Command};
 
+/// A gateway holds documents on the thread that it is started on: the same stack as a shard's.
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    let thread = std::thread::Builder::new().name("main".to_owned()).stack_size(rt::STACK_BYTES);
+    match thread.spawn(move || run(command)).map(std::thread::JoinHandle::join) {
+        Ok(Ok(status)) => status,
+        Ok(Err(_)) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: no thread can be started: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
         Command::Dev(args) => dev::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Node(args) => roles::node(&args),

@@ -13,6 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use serde_json::Value;
 use thiserror::Error;
+use wire::limits::SHARED_TYPES_MAX;
+use wire::yjs_scan::{scan_state_vector, scan_update};
 use yrs::types::ToJson;
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
@@ -48,11 +50,17 @@ pub(crate) fn check_state_vector(state_vector: &[u8]) -> Result<(), ReplicaError
 }
 
 fn decode_update(update: &[u8]) -> Result<Update, ReplicaError> {
+    let shared_types = scan_update(update).map_err(|error| ReplicaError::Update(error.to_string()))?;
+    if shared_types > SHARED_TYPES_MAX {
+        let text = format!("{shared_types} shared types are over the limit of {SHARED_TYPES_MAX}");
+        return Err(ReplicaError::Update(text));
+    }
     let decoded = guarded(|| Update::decode_v1(update)).map_err(ReplicaError::Update)?;
     decoded.map_err(|error| ReplicaError::Update(error.to_string()))
 }
 
 fn decode_state_vector(state_vector: &[u8]) -> Result<StateVector, ReplicaError> {
+    scan_state_vector(state_vector).map_err(|error| ReplicaError::StateVector(error.to_string()))?;
     let decoded = guarded(|| StateVector::decode_v1(state_vector)).map_err(ReplicaError::StateVector)?;
     decoded.map_err(|error| ReplicaError::StateVector(error.to_string()))
 }

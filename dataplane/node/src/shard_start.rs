@@ -18,6 +18,8 @@ use crate::shard_loop::{AgentLink, ShardLoop};
 /// Partitions assumed until the control plane sends the map; nobody is served before that.
 const PARTITIONS_UNTIL_TOLD: u32 = 256;
 
+const _: () = assert!(rt::STACK_BYTES >= statesync::STACK_BYTES_MIN);
+
 /// What one shard is started with.
 pub(crate) struct ShardPlan {
     pub(crate) shard: usize,

@@ -12,9 +12,9 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use crate::slice::give_way_to_short_tasks;
 use crate::{Result, RtError};
 
-/// The stack of a shard. Libraries that walk documents recurse as deep as somebody nested them; only what is
+/// The stack of a shard, bytes. Libraries that walk documents recurse as deep as somebody nested them; only what is
 /// touched takes memory.
-const STACK_BYTES: usize = 256 << 20;
+pub const STACK_BYTES: usize = 256 << 20;
 
 /// The locked-memory limit under which glommio's rings do not start, bytes.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;

@@ -30,7 +30,8 @@ pub use data_dir::DataDir;
 pub use doorbell::Doorbell;
 pub use error::{Result, RtError};
 pub use executor::{
-    MEMLOCK_BYTES_MIN, ShardHandle, allowed_cores, pin_current_thread, run_local, spawn_shard, yield_now,
+    MEMLOCK_BYTES_MIN, STACK_BYTES, ShardHandle, allowed_cores, pin_current_thread, run_local, spawn_shard,
+    yield_now,
 };
 pub use layout::{LAYOUT_VERSION, Layout};
 pub use log_files::{LogBuffer, LogDir, LogFile, LogStorage, PreparingSegment};

@@ -62,8 +62,8 @@ pub(crate) const GONE_ENTRIES_MAX: usize = 1_024;
 pub(crate) const PRESENCE_MESSAGE_BYTES: usize = 48 << 10;
 /// Entries after which it does.
 pub(crate) const PRESENCE_MESSAGE_ENTRIES: usize = 1_024;
-/// How deep arrays and maps in a value of an update may nest.
-pub(crate) const VALUE_DEPTH_MAX: usize = 128;
+/// The stack that [`SHARED_TYPES_MAX`](wire::limits::SHARED_TYPES_MAX) levels ask for, with room to spare.
+pub const STACK_BYTES_MIN: usize = 256 << 20;
 
 const _: () = assert!(PRESENCE_MESSAGE_ENTRIES <= PRESENCE_ENTRIES_MAX);
 const _: () = assert!(PRESENCE_MESSAGE_BYTES < MESSAGE_BYTES_MAX);
@@ -83,7 +83,7 @@ impl Default for Limits {
             documents_max: 100_000,
             joins_per_connection_max: 1_024,
             subscribers_per_document_max: 10_000,
-            op_bytes_max: 1 << 20,
+            op_bytes_max: OP_BYTES_MAX,
             document_bytes_max: 64 << 20,
             tail_bytes_max: 1 << 20,
             pending_bytes_max: 1 << 20,

@@ -20,6 +20,8 @@ pub(crate) struct Document {
     pub(crate) grown_bytes: u64,
     /// Bytes of its state when last measured.
     pub(crate) base_bytes: u64,
+    /// Shared types in all of its ops: it nests no deeper.
+    pub(crate) shared_types: u64,
     pub(crate) log: OpLog,
     pub(crate) writers: Writers,
     /// Their subscriptions, in no order.
@@ -41,6 +43,7 @@ impl Document {
             durable_sequence: 0,
             grown_bytes: 0,
             base_bytes: 0,
+            shared_types: 0,
             log: OpLog::default(),
             writers: Writers::default(),
             subscribers: Vec::new(),

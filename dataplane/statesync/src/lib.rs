@@ -36,7 +36,6 @@ mod stats;
 mod subscription;
 mod writers;
 mod yjs;
-mod yjs_scan;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -46,7 +45,7 @@ use wire::sync::{Channel, Client};
 use wire::{Code, Time};
 
 pub use append_log::{AppendLog, LogFull, LogOp};
-pub use config::{Limits, SyncConfig};
+pub use config::{Limits, STACK_BYTES_MIN, SyncConfig};
 pub use connection::{Session, SubscriberKey};
 pub use documents::DocumentInfo;
 pub use output::Output;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use wire::guuid::OP_COUNTER_MAX;
+use wire::limits::SHARED_TYPES_MAX;
 use wire::sync::{DocumentKind, Server};
 use wire::varint::varint_len;
 use wire::{Code, Guuid};
@@ -71,7 +72,7 @@ impl StateSync {
         if found.refused_counter.is_some_and(|refused| counter > refused) {
             return Err(refuse(Code::LogBusy, "an earlier op was refused: send that again first"));
         }
-        let update = self.check_payload(slot, payload)?;
+        let (update, shared_types) = self.check_payload(slot, payload)?;
         if update.as_ref().is_some_and(Update::is_empty) {
             self.stats.ops_empty += 1;
             self.take_empty(subscription, slot, writer, counter);
@@ -79,6 +80,7 @@ impl StateSync {
         }
         match self.append(slot, writer.with_counter(counter), payload, log) {
             Ok(lsn) => {
+                self.documents[slot].shared_types += shared_types;
                 self.take_logged(subscription, slot, writer.with_counter(counter), lsn, payload, update);
             }
             Err(LogFull) => {
@@ -90,8 +92,8 @@ impl StateSync {
         Ok(())
     }
 
-    /// Checks an op's bytes; decodes an update.
-    fn check_payload(&mut self, slot: usize, payload: &[u8]) -> Result<Option<Update>, Refusal> {
+    /// Checks an op's bytes; decodes an update and counts the shared types in it.
+    fn check_payload(&mut self, slot: usize, payload: &[u8]) -> Result<(Option<Update>, u64), Refusal> {
         let limits = &self.config.limits;
         if payload.len() > limits.op_bytes_max {
             let text = format!("op of {} bytes is over the limit of {}", payload.len(), limits.op_bytes_max);
@@ -105,9 +107,14 @@ impl StateSync {
                 (Code::UndecodableUpdate, Cow::Owned(fault.to_string()))
             })?),
         };
+        let shared_types = update.as_ref().map_or(0, |(_, shared_types)| *shared_types);
+        if document.shared_types + shared_types > SHARED_TYPES_MAX {
+            return Err(refuse(Code::DocumentFull, "the document has as many shared types as it may have"));
+        }
         if document.is_full_for(payload.len(), limits.document_bytes_max) {
             return Err(refuse(Code::DocumentFull, "the document is as large as it may be"));
         }
+        let update = update.map(|(update, _)| update);
         if let (Some(cache), Some(update)) = (document.cache.as_mut(), update.as_ref()) {
             let is_pending_full = cache.pending_bytes() > limits.pending_bytes_max;
             if is_pending_full && !cache.is_quarantined() && !cache.extends_without_gap(update) {
@@ -115,7 +122,7 @@ impl StateSync {
                 return Err(refuse(Code::DocumentFull, text));
             }
         }
-        Ok(update)
+        Ok((update, shared_types))
     }
 
     fn append(

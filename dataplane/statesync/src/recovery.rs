@@ -66,7 +66,10 @@ impl StateSync {
             None => None,
             Some(cache) if cache.is_quarantined() => None,
             Some(cache) => match decode_update(payload) {
-                Ok(update) => Some(update),
+                Ok((update, shared_types)) => {
+                    found.shared_types += shared_types;
+                    Some(update)
+                }
                 Err(_) => {
                     cache.quarantine();
                     self.stats.quarantined += 1;

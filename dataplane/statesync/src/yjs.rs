@@ -11,12 +11,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use thiserror::Error;
 use wire::Malformed;
+use wire::yjs_scan::{scan_state_vector, scan_update};
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact, Update};
 
 use crate::config::{CHECKPOINT_OPS, CHECKPOINTS_MAX, QUEUED_BYTES_MAX, QUEUED_UPDATES_MAX};
-use crate::yjs_scan::{scan_state_vector, scan_update};
 
 /// The client id of the cache, which never edits.
 const CACHE_CLIENT_ID: u64 = 1;
@@ -57,10 +57,11 @@ pub(crate) struct YjsCache {
     checkpoints: VecDeque<(u64, StateVector)>,
 }
 
-/// Decodes an update, after a look at what it asks for.
-pub(crate) fn decode_update(update: &[u8]) -> Result<Update, UpdateFault> {
-    scan_update(update)?;
-    catch_unwind(|| Update::decode_v1(update)).map_err(|_| UpdateFault::Panic)?.map_err(UpdateFault::Decode)
+/// Decodes an update, after a look at what it asks for. Answers with the number of shared types in it, too.
+pub(crate) fn decode_update(update: &[u8]) -> Result<(Update, u64), UpdateFault> {
+    let shared_types = scan_update(update)?;
+    let decoded = catch_unwind(|| Update::decode_v1(update)).map_err(|_| UpdateFault::Panic)?;
+    Ok((decoded.map_err(UpdateFault::Decode)?, shared_types))
 }
 
 /// Decodes a state vector; no bytes stand for an empty one.

@@ -14,6 +14,7 @@ pub mod sync;
 pub mod ticket;
 mod time;
 pub mod varint;
+pub mod yjs_scan;
 
 pub use access::{Access, Grant, access_to};
 pub use code::Code;

@@ -18,6 +18,11 @@ pub const OP_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64;
 pub const STATE_CHUNK_BYTES: usize = 64 << 10;
 /// The largest state vector that a client may send with a join.
 pub const STATE_VECTOR_BYTES_MAX: usize = 256 << 10;
+/// Shared types in one Yjs document, those that are deleted included. CRDT libraries descend into nested ones
+/// without a bound: the stack of a thread that integrates must hold so many levels.
+pub const SHARED_TYPES_MAX: u64 = 250_000;
+/// How deep arrays and maps in a value of a Yjs update may nest.
+pub const VALUE_DEPTH_MAX: usize = 128;
 /// The largest state of one presence entry.
 pub const PRESENCE_STATE_BYTES_MAX: usize = 4 << 10;
 /// The most entries in one presence message.

@@ -3,6 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use wire::limits::SHARED_TYPES_MAX;
+use wire::varint::put_varint;
+
+use crate::STACK_BYTES_MIN;
 
 #[test]
 fn a_malformed_message_is_survived_by_its_connection() {
@@ -97,4 +101,41 @@ proptest! {
             prop_assert!(document.sequence > 0, "{:?} holds nothing", document);
         }
     }
+}
+
+/// An update that nests `levels` arrays in each other, below the root `a`.
+fn nested_arrays(levels: u32) -> Vec<u8> {
+    let mut update = vec![1];
+    put_varint(&mut update, u64::from(levels));
+    update.extend([9, 0]);
+    for level in 0..levels {
+        // A block that holds a shared type, without neighbours: its parent is named.
+        update.push(7);
+        if level == 0 {
+            update.extend([1, 1, b'a']);
+        } else {
+            update.extend([0, 9]);
+            put_varint(&mut update, u64::from(level - 1));
+        }
+        update.push(0);
+    }
+    update.push(0);
+    update
+}
+
+#[test]
+fn a_deep_document_overflows_the_stack_when_its_root_is_deleted() {
+    let shard = || {
+        let delete_root = [0, 1, 9, 1, 0, 1];
+        let mut cache = crate::yjs::YjsCache::new();
+        let (nested, shared_types) =
+            crate::yjs::decode_update(&nested_arrays(SHARED_TYPES_MAX as u32)).unwrap();
+        assert_eq!(shared_types, SHARED_TYPES_MAX);
+        cache.push(1, nested, 1);
+        assert_eq!(cache.integrate(usize::MAX), 1);
+        cache.push(2, crate::yjs::decode_update(&delete_root).unwrap().0, 1);
+        assert_eq!(cache.integrate(usize::MAX), 1);
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES_MIN).spawn(shard).unwrap();
+    thread.join().unwrap();
 }

@@ -5,21 +5,24 @@
 //! reading of the format, byte for byte, and refuses counts that the input cannot hold, values that nest too
 //! deep, client ids above 53 bits and clocks above 32.
 
-use wire::Malformed;
-use wire::varint::Reader;
-
-use crate::config::VALUE_DEPTH_MAX;
+use crate::limits::VALUE_DEPTH_MAX;
+use crate::varint::{Malformed, Reader};
 
 /// The bits of a Yjs client id.
 const CLIENT_ID_BITS: u32 = 53;
+
+/// The kind of a block that holds a shared type.
+const SHARED_TYPE: u8 = 7;
 
 const HAS_ORIGIN: u8 = 0x80;
 const HAS_RIGHT_ORIGIN: u8 = 0x40;
 const HAS_PARENT_KEY: u8 = 0x20;
 
-/// Walks through a whole update. It must end where the input ends.
-pub(crate) fn scan_update(update: &[u8]) -> Result<(), Malformed> {
+/// Walks through a whole update, which must end where the input ends. Answers with the shared types in it: a
+/// document nests no deeper than it has of them.
+pub fn scan_update(update: &[u8]) -> Result<u64, Malformed> {
     let mut reader = Reader::new(update);
+    let mut shared_types = 0;
     // A client takes three bytes at least: its count of blocks, its id, its clock.
     for _ in 0..count(&mut reader, "client count", 3)? {
         let blocks = count(&mut reader, "block count", 2)?;
@@ -27,18 +30,18 @@ pub(crate) fn scan_update(update: &[u8]) -> Result<(), Malformed> {
         let mut clock = u64::from(reader.varint32("clock")?);
         for _ in 0..blocks {
             let start = reader.malformed("clock");
-            clock += block(&mut reader)?;
+            clock += block(&mut reader, &mut shared_types)?;
             if clock > u64::from(u32::MAX) {
                 return Err(start);
             }
         }
     }
     delete_set(&mut reader)?;
-    if reader.is_empty() { Ok(()) } else { Err(reader.malformed("end of update")) }
+    if reader.is_empty() { Ok(shared_types) } else { Err(reader.malformed("end of update")) }
 }
 
 /// Refuses a state vector (v1) that claims more clients than it has bytes for.
-pub(crate) fn scan_state_vector(vector: &[u8]) -> Result<(), Malformed> {
+pub fn scan_state_vector(vector: &[u8]) -> Result<(), Malformed> {
     let mut reader = Reader::new(vector);
     for _ in 0..count(&mut reader, "state vector length", 2)? {
         client(&mut reader)?;
@@ -48,7 +51,7 @@ pub(crate) fn scan_state_vector(vector: &[u8]) -> Result<(), Malformed> {
 }
 
 /// Walks through a block; answers with the clocks that it takes, or a little more for texts and values.
-fn block(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
+fn block(reader: &mut Reader<'_>, shared_types: &mut u64) -> Result<u64, Malformed> {
     let info = reader.u8("block info")?;
     if info == 0 || info == 10 {
         return Ok(u64::from(reader.varint32("block length")?));
@@ -69,7 +72,9 @@ fn block(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
             reader.string("parent key")?;
         }
     }
-    content(reader, info & 0x0f)
+    let kind = info & 0x0f;
+    *shared_types += u64::from(kind == SHARED_TYPE);
+    content(reader, kind)
 }
 
 fn content(reader: &mut Reader<'_>, kind: u8) -> Result<u64, Malformed> {
@@ -91,7 +96,7 @@ fn content(reader: &mut Reader<'_>, kind: u8) -> Result<u64, Malformed> {
             reader.string("format key")?;
             reader.string("format value")?;
         }
-        7 => match reader.u8("type")? {
+        SHARED_TYPE => match reader.u8("type")? {
             0..=2 | 4..=6 | 9 | 15 => {}
             3 => drop(reader.string("element name")?),
             _ => return Err(start),
@@ -216,8 +221,8 @@ mod tests {
     #[test]
     fn a_good_update_or_state_vector_is_refused() {
         let update = rich_update();
-        assert_eq!(scan_update(&update), Ok(()));
-        assert_eq!(scan_update(Update::EMPTY_V1), Ok(()));
+        assert_eq!(scan_update(&update), Ok(3));
+        assert_eq!(scan_update(Update::EMPTY_V1), Ok(0));
         let vector = Update::decode_v1(&update).unwrap().state_vector().encode_v1();
         assert_eq!(scan_state_vector(&vector), Ok(()));
         assert_eq!(scan_state_vector(&[0]), Ok(()));
