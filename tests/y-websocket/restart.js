@@ -12,7 +12,7 @@ let appliance
 process.on('exit', () => appliance?.kill('SIGKILL'))
 
 const start = async http => {
-  const flags = ['--listen', '127.0.0.1:0', '--http', http, '--shards', '1', '--output', 'json', '--data-dir', dataDir]
+  const flags = ['--control', '127.0.0.1:0', '--listen', '127.0.0.1:0', '--http', http, '--shards', '1', '--output', 'json', '--data-dir', dataDir]
   appliance = spawn(binary, ['dev', ...flags], { stdio: ['ignore', 'pipe', 'inherit'] })
   const [line] = await once(appliance.stdout, 'data')
   return JSON.parse(line).http

@@ -54,7 +54,7 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
     pub(crate) http: SocketAddr,
     /// gRPC address of the control plane; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7401")]
     pub(crate) control: SocketAddr,
     /// What a shard does when idle: busy (never sleeps), adaptive (spins, then sleeps) or saver (sleeps)
     #[arg(long, value_name = "POLICY")]

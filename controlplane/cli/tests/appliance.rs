@@ -21,7 +21,17 @@ struct Dev {
 
 fn command(data_dir: &Path) -> Command {
     let mut command = Command::new(BINARY);
-    command.args(["dev", "--output", "json", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+    command.args([
+        "dev",
+        "--output",
+        "json",
+        "--control",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
     command.args(["--shards", "1", "--idle-policy", "saver", "--data-dir"]).arg(data_dir);
     command.stdin(Stdio::null());
     command
@@ -158,7 +168,16 @@ fn a_port_in_use_is_not_named() {
     let taken = holder.local_addr().unwrap();
     let mut second = Command::new(BINARY);
     second
-        .args(["dev", "--http", "127.0.0.1:0", "--listen", &taken.to_string(), "--data-dir"])
+        .args([
+            "dev",
+            "--control",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--listen",
+            &taken.to_string(),
+            "--data-dir",
+        ])
         .arg(dir.path());
     let error = refused(second);
     assert!(error.contains(&taken.port().to_string()) && error.contains("in use"), "{error}");
@@ -209,7 +228,18 @@ fn another_number_of_shards_hides_documents() {
     let dir = tempfile::tempdir().unwrap();
     Dev::start(dir.path()).interrupt();
     let mut two = Command::new(BINARY);
-    two.args(["dev", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--shards", "2", "--data-dir"]);
+    two.args([
+        "dev",
+        "--control",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0",
+        "--shards",
+        "2",
+        "--data-dir",
+    ]);
     two.arg(dir.path());
     let error = refused(two);
     assert!(error.contains("--shards 1"), "what to do: {error}");

@@ -18,7 +18,17 @@ impl Drop for Appliance {
 
 fn start(data_dir: &Path) -> (Appliance, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aetherflow"));
-    command.args(["dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--shards", "1"]);
+    command.args([
+        "dev",
+        "--control",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--shards",
+        "1",
+    ]);
     command.args(["--idle-policy", "saver", "--output", "json", "--data-dir"]).arg(data_dir);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("aetherflow starts");
     let stdout = child.stdout.take().expect("stdout is piped");

@@ -14,7 +14,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use aetherflow_client::{Client, ControlPlane, DocumentEvent, DocumentKind, JoinOptions};
 //!
-//! let control = ControlPlane::connect("http://127.0.0.1:7700", "the session's token").await?;
+//! let control = ControlPlane::connect("http://127.0.0.1:7401", "the session's token").await?;
 //! let client = Client::builder(control).connect().await?;
 //! let mut notes = client.join("team/notes", DocumentKind::Opaque, JoinOptions::default())?;
 //! notes.apply("hello".into()).await?;
