@@ -1,4 +1,4 @@
-//! The playground page, built from `web/` and embedded, so that it works without a network.
+//! The playground page, of `web/src` and the bundle that `web/build.sh` makes, embedded, so that it works without a network.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ fn asset(content_type: &'static str, body: &'static str) -> impl IntoResponse {
 /// The page's routes.
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
-        .route("/", get(|| async { asset(HTML, include_str!("../assets/index.html")) }))
+        .route("/", get(|| async { asset(HTML, include_str!("../web/src/index.html")) }))
         .route("/playground.js", get(|| async { asset(JAVASCRIPT, include_str!("../assets/playground.js")) }))
-        .route("/playground.css", get(|| async { asset(CSS, include_str!("../assets/playground.css")) }))
+        .route("/playground.css", get(|| async { asset(CSS, include_str!("../web/src/playground.css")) }))
         .route("/licences.txt", get(|| async { asset(TEXT, include_str!("../assets/licences.txt")) }))
 }

@@ -1,10 +1,9 @@
 #!/bin/sh
-# Builds the playground page into ../assets. Needs Node.js 20 and npm; the result is committed, so that
+# Bundles the playground script into ../assets. Needs Node.js 20 and npm; the result is committed, so that
 # building the gateway needs neither.
 set -eu
 cd "$(dirname "$0")"
 npm ci --silent
 ./node_modules/.bin/esbuild src/playground.js --bundle --minify --format=iife --target=es2022 \
     --legal-comments=none --outfile=../assets/playground.js
-cp src/index.html src/playground.css ../assets/
 node licences.mjs > ../assets/licences.txt
