@@ -162,6 +162,8 @@ fn check_core(core: usize) -> Result<()> {
 /// Stands the executor up, then pins: its helper thread keeps the whole mask.
 fn start(core: Option<usize>, name: &str) -> Result<LocalExecutor> {
     check_memlock(memlock_limit())?;
+    // glommio panics where there is no io_uring.
+    crate::packets::probe()?;
     unpin_current_thread();
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name(name)

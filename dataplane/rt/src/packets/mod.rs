@@ -28,7 +28,7 @@ pub use counters::PacketCounters;
 use log::LogWrites;
 use receive::{ReceiveBuffers, Received};
 use send::SendSlots;
-pub(crate) use setup::explain as explain_setup;
+pub(crate) use setup::{explain as explain_setup, probe};
 
 /// Receive operations that may fail in a row, lack of buffers aside, before the socket counts as broken.
 const RECEIVE_FAILURES_MAX: u32 = 16;

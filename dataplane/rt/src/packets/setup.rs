@@ -9,6 +9,7 @@ use crate::{Result, RtError};
 /// Submission entries: what one turn can submit in one system call. More than that flushes early.
 const SUBMISSIONS_MAX: u32 = 512;
 const _: () = assert!(SUBMISSIONS_MAX.is_power_of_two());
+const PROBE_COMPLETIONS: u32 = 4;
 
 /// A ring and whether its kernel says, in shared memory, that deferred completions wait for an enter.
 pub(super) struct MadeRing {
@@ -38,6 +39,11 @@ pub(super) fn make(completions: u32) -> Result<MadeRing> {
         }
     }
     Err(explain(last.unwrap_or_else(|| io::Error::from(io::ErrorKind::Unsupported)), completions))
+}
+
+/// Whether a ring can be made at all.
+pub(crate) fn probe() -> Result<()> {
+    make(PROBE_COMPLETIONS).map(drop)
 }
 
 fn build(flavor: Flavor, completions: u32) -> io::Result<IoUring> {
