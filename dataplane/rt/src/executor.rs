@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use core_affinity::CoreId;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
-use crate::slice::give_way_to_short_tasks;
 use crate::{Result, RtError};
 
 /// The stack of a shard, bytes. Libraries that walk documents recurse as deep as somebody nested them; only what is
@@ -84,7 +83,6 @@ where
         .stack_size(STACK_BYTES)
         .spawn(move || {
             catch_unwind(AssertUnwindSafe(|| {
-                give_way_to_short_tasks();
                 let executor = start(core, &shard).map_err(|error| drop(ready.send(Err(error)))).ok()?;
                 // The spawner waits for this, unless it is gone; then the shard runs unwatched.
                 let _ = ready.send(Ok(()));

@@ -19,8 +19,9 @@ struct SchedAttr {
 const _: () = assert!(size_of::<SchedAttr>() == 48);
 
 /// Asks for the longest slice, so that whoever wakes with a shorter one has the core at once: the kernel's
-/// workers, which end the log's writes, would otherwise wait for the next tick (4 ms) behind a thread that
-/// spins. Takes nothing from the thread's share, needs no privilege; kernels before 6.12 ignore it.
+/// workers, which end a log's writes, would otherwise wait for the next tick (4 ms) behind a thread that spins.
+/// Takes nothing from the thread's share, needs no privilege; kernels before 6.12 ignore it. For a generator of
+/// load beside a node; not for a shard, which would wake late where it shares its core.
 pub fn give_way_to_short_tasks() {
     let attr = SchedAttr {
         size: size_of::<SchedAttr>() as u32,

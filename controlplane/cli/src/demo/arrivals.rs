@@ -7,9 +7,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use yrs::updates::decoder::Decode;
-use yrs::{IdSet, StateVector, Update};
+use yrs::{IdSet, Update};
 
-use super::replica::client_id;
 use super::script::{Op, Script};
 
 /// Where the ops of a script are found.
@@ -44,7 +43,7 @@ pub(crate) enum Arrival {
 /// What a Yjs update contains.
 #[derive(Debug)]
 pub(crate) struct Contents {
-    state_vector: StateVector,
+    inserted: IdSet,
     deleted: IdSet,
 }
 
@@ -69,24 +68,29 @@ impl Contents {
     /// Of an update (v1).
     pub(crate) fn read(update: &[u8]) -> Result<Self, String> {
         let update = Update::decode_v1(update).map_err(|error| error.to_string())?;
-        Ok(Self { state_vector: update.state_vector(), deleted: update.delete_set().clone() })
+        Ok(Self::of(&update))
     }
 
-    /// Whether `op` is part of it.
+    fn of(update: &Update) -> Self {
+        Self { inserted: update.insertions(true), deleted: update.delete_set().clone() }
+    }
+
+    /// Whether `op` is part of it, which may be a difference as well as a whole state.
     #[must_use]
     pub(crate) fn contains(&self, op: &Op) -> bool {
-        if self.state_vector.get(&client_id(op.agent)) < op.clock_end {
-            return false;
-        }
         // The script was checked when it was merged: its updates decode.
         Update::decode_v1(&op.payload).is_ok_and(|update| {
-            let needed = update.delete_set();
-            needed.client_ids().all(|client| match (needed.get(&client), self.deleted.get(&client)) {
-                (Some(needed), Some(deleted)) => needed.subset_of(deleted),
-                _ => false,
-            })
+            let op = Self::of(&update);
+            is_part(&op.inserted, &self.inserted) && is_part(&op.deleted, &self.deleted)
         })
     }
+}
+
+fn is_part(part: &IdSet, whole: &IdSet) -> bool {
+    part.client_ids().all(|client| match (part.get(&client), whole.get(&client)) {
+        (Some(part), Some(whole)) => part.subset_of(whole),
+        _ => false,
+    })
 }
 
 impl Arrivals {
@@ -221,6 +225,22 @@ mod tests {
         arrivals.take_state(&script, &catalog, &state(&[0, 1, 2, 3]), |index| new.push(index));
         assert_eq!(new, [0, 1, 2, 3]);
         assert_eq!(arrivals.count(), 4);
+    }
+
+    #[test]
+    fn a_difference_is_taken_for_nothing() {
+        let (script, catalog) = script();
+        let mut replica = Replica::new();
+        replica.apply(&[script.ops[0].payload.clone()]).unwrap();
+        let before = replica.state_vector();
+        replica.apply(&[script.ops[2].payload.clone(), script.ops[3].payload.clone()]).unwrap();
+        let difference = Contents::read(&replica.encode_since(&before)).unwrap();
+        let mut arrivals = Arrivals::new(&script);
+        arrivals.take(&script, &catalog, &script.ops[0].payload);
+        let mut new = Vec::new();
+        arrivals.take_state(&script, &catalog, &difference, |index| new.push(index));
+        // The two deletes are the same bytes: whoever's it was, both are done.
+        assert_eq!(new, [1, 2, 3]);
     }
 
     #[test]

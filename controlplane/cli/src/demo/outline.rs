@@ -73,12 +73,6 @@ impl Outline {
         self.visible
     }
 
-    /// The Yjs clock of the next character.
-    #[must_use]
-    pub(crate) fn clock(&self) -> u32 {
-        self.clock
-    }
-
     /// Inserts `length` characters at `position`, which must lie within the text.
     pub(crate) fn insert(&mut self, position: u32, length: u32) -> Insert {
         assert!(position <= self.visible && length > 0);

@@ -75,6 +75,20 @@ impl Replica {
     #[cfg(test)]
     #[must_use]
     pub(crate) fn encode(&self) -> Vec<u8> {
-        self.doc.transact().encode_state_as_update_v1(&StateVector::default())
+        self.encode_since(&StateVector::default())
+    }
+
+    /// What is in it.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn state_vector(&self) -> StateVector {
+        self.doc.transact().state_vector()
+    }
+
+    /// What came after `state_vector`, as one update.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn encode_since(&self, state_vector: &StateVector) -> Vec<u8> {
+        self.doc.transact().encode_state_as_update_v1(state_vector)
     }
 }

@@ -4,9 +4,8 @@
 //! recorded, so that replaying the updates reproduces the recorded concurrency.
 
 use bytes::Bytes;
-use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
-use yrs::{Doc, GetString, ReadTxn, Text, TextRef, Transact, TransactionMut, Update};
+use yrs::{Doc, GetString, Text, TextRef, Transact, TransactionMut, Update};
 
 use super::outline::{Outline, UpdateBuilder};
 use super::replica::{ROOT, Replica, client_id, text_doc};
@@ -41,8 +40,6 @@ pub(crate) struct Op {
     /// What its agent must have before it and did not need for its own op before: how many ops of which
     /// other agent.
     pub(crate) needs: Vec<(usize, usize)>,
-    /// The Yjs clock of the agent after the op.
-    pub(crate) clock_end: u32,
 }
 
 /// Why a trace makes no script.
@@ -147,7 +144,7 @@ fn prepare_sequential(trace: &Trace, progress: &mut impl FnMut()) -> Result<Vec<
             }
         }
         let payload = Bytes::from(update.encode());
-        ops.push(Op { agent: 0, payload, needs: Vec::new(), clock_end: outline.clock() });
+        ops.push(Op { agent: 0, payload, needs: Vec::new() });
         progress();
     }
     Ok(ops)
@@ -203,7 +200,6 @@ struct Room {
 struct Agent {
     doc: Doc,
     text: TextRef,
-    client_id: ClientID,
     /// How many ops of each agent it has.
     known: Vec<usize>,
     /// The text, where code points have to be counted and nothing came from others since.
@@ -263,18 +259,16 @@ impl Room {
         let author = &mut self.agents[agent];
         let payload = author.edit(index, patches, units)?;
         author.known[agent] += 1;
-        let clock_end = author.clock();
         self.written[agent].push(index);
-        self.ops.push(Op { agent, payload, needs, clock_end });
+        self.ops.push(Op { agent, payload, needs });
         Ok(())
     }
 }
 
 impl Agent {
     fn new(agent: usize, agents: usize) -> Self {
-        let client_id = client_id(agent);
-        let (doc, text) = text_doc(client_id);
-        Self { doc, text, client_id, known: vec![0; agents], view: None }
+        let (doc, text) = text_doc(client_id(agent));
+        Self { doc, text, known: vec![0; agents], view: None }
     }
 
     /// Makes the edits and returns them as an update.
@@ -300,10 +294,6 @@ impl Agent {
 
     fn view(&mut self) -> &str {
         self.view.get_or_insert_with(|| self.text.get_string(&self.doc.transact()))
-    }
-
-    fn clock(&self) -> u32 {
-        self.doc.transact().state_vector().get(&self.client_id)
     }
 }
 
@@ -462,7 +452,6 @@ mod tests {
         let slow = prepare_concurrent(&trace, &mut || {}).unwrap();
         for (index, (fast, slow)) in fast.iter().zip(&slow).enumerate() {
             assert_eq!(fast.payload, slow.payload, "transaction {index}");
-            assert_eq!(fast.clock_end, slow.clock_end, "transaction {index}");
         }
     }
 
