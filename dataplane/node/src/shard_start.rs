@@ -8,6 +8,7 @@ use rt::{Clock, Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfi
 use shard::{Report, Shard, ShardConfig};
 use statesync::{Placement, StateSync, SyncConfig};
 use wal::{Body, LogConfig, LogPosition, LogWriter, Op, Open};
+use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX};
 use wire::sync::DocumentKind;
 
 use crate::config::NodeConfig;
@@ -17,7 +18,10 @@ use crate::shard_loop::{AgentLink, ShardLoop};
 
 /// Partitions assumed until the control plane sends the map; nobody is served before that.
 const PARTITIONS_UNTIL_TOLD: u32 = 256;
+/// The largest op, with its document's id and the fields before it.
+const RECORD_BODY_BYTES_MAX: usize = OP_BYTES_MAX + wal::BLOCK_BYTES;
 
+const _: () = assert!(DOCUMENT_ID_BYTES_MAX + 64 <= wal::BLOCK_BYTES);
 const _: () = assert!(rt::STACK_BYTES >= statesync::STACK_BYTES_MIN);
 
 /// What one shard is started with.
@@ -56,6 +60,7 @@ impl ShardPlan {
         let dir = LogDir::open(&path)?;
         let log_config = LogConfig {
             segment_bytes: self.config.log_segment_bytes,
+            record_body_bytes_max: RECORD_BODY_BYTES_MAX,
             ..LogConfig::new(self.layout.log_id.with_shard(self.shard as u8))
         };
         let (sync, position) = self.recover(&dir, &log_config, &mut link)?;

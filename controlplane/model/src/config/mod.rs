@@ -229,7 +229,7 @@ impl NodeConfig {
             INITIAL_DATAGRAM_BYTES as u32..=DATAGRAM_BYTES_MAX as u32,
         )?;
         let mut log = section.section("log")?;
-        log.integer("segment_bytes", &mut self.log_segment_bytes, 16 << 20..=16 << 30)?;
+        log.integer("segment_bytes", &mut self.log_segment_bytes, 16 << 20..=4 << 30)?;
         log.finish()?;
         section.finish()
     }
