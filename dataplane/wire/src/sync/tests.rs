@@ -1,0 +1,106 @@
+//! Sync messages: what was written is what is read, and nothing else is.
+
+use super::*;
+
+fn entries() -> Vec<PresenceEntry<'static>> {
+    vec![
+        PresenceEntry { client: u64::MAX, clock: 7, state: b"{}" },
+        PresenceEntry { client: 1, clock: 0, state: b"" },
+    ]
+}
+
+fn client_messages() -> Vec<Client<'static>> {
+    let join = Join {
+        handle: 3,
+        kind: DocumentKind::Yjs,
+        content: true,
+        document: "notes/ü",
+        resume: Some(ResumePoint { incarnation: 2, sequence: 1 << 40 }),
+        state_vector: &[1, 2],
+    };
+    let fresh = Join { resume: None, state_vector: &[], content: false, ..join.clone() };
+    vec![
+        Client::Join(join),
+        Client::Join(fresh),
+        Client::Leave { handle: 9 },
+        Client::Op { handle: 3, counter: 300, payload: b"update" },
+        Client::Presence { handle: 3, entries: entries() },
+    ]
+}
+
+fn server_messages() -> Vec<Server<'static>> {
+    vec![
+        Server::Joined(Joined {
+            handle: 3,
+            document: 8,
+            incarnation: 2,
+            sequence: 5,
+            writer_counter: 4,
+            state_bytes: 1 << 33,
+            state_vector: &[0],
+        }),
+        Server::State { document: 8, bytes: b"state" },
+        Server::Op { document: 8, sequence: 6, payload: b"" },
+        Server::Ack { handle: 3, counter: 300, sequence: 6 },
+        Server::Reject { handle: 3, counter: 1, code: Code::OpTooLarge, retry_after_ms: 0, text: "why" },
+        Server::Presence { document: 8, entries: entries() },
+        Server::Moved { handle: 3, epoch: 2, shard: 1, address: "10.0.0.1:4433" },
+        Server::Error { handle: 3, code: Code::Forbidden, text: "" },
+    ]
+}
+
+#[test]
+fn a_message_changes_on_its_way() {
+    for message in client_messages() {
+        assert_eq!(Client::decode(&message.to_vec()).as_ref(), Ok(&message));
+    }
+    for message in server_messages() {
+        assert_eq!(Server::decode(&message.to_vec()).as_ref(), Ok(&message));
+    }
+}
+
+#[test]
+fn a_message_with_bytes_behind_it_is_taken() {
+    let mut message = Client::Leave { handle: 9 }.to_vec();
+    message.push(0);
+    assert_eq!(Client::decode(&message), Err(Malformed { what: "end of message", offset: 2 }));
+}
+
+#[test]
+fn a_cut_or_changed_message_panics() {
+    let mut all: Vec<_> = client_messages().iter().map(Client::to_vec).collect();
+    all.extend(server_messages().iter().map(Server::to_vec));
+    for message in all {
+        for at in 0..message.len() {
+            for value in 0..=255 {
+                let mut changed = message.clone();
+                changed[at] = value;
+                let _ = (Client::decode(&changed), Server::decode(&changed));
+            }
+            let _ = (Client::decode(&message[..at]), Server::decode(&message[..at]));
+        }
+    }
+}
+
+#[test]
+fn a_presence_count_takes_memory_before_it_is_true() {
+    let message = [tag::PRESENCE, 0, 0x8f, 0x4e];
+    assert!(Client::decode(&message).is_err());
+}
+
+#[test]
+fn an_overlong_document_id_or_state_is_taken() {
+    let long = "x".repeat(DOCUMENT_ID_BYTES_MAX + 1);
+    let join = Join {
+        handle: 0,
+        kind: DocumentKind::Opaque,
+        content: true,
+        document: &long,
+        resume: None,
+        state_vector: &[],
+    };
+    assert_eq!(Client::decode(&Client::Join(join).to_vec()).unwrap_err().what, "document id");
+    let state = vec![0; PRESENCE_STATE_BYTES_MAX + 1];
+    let entries = vec![PresenceEntry { client: 1, clock: 1, state: &state }];
+    assert!(Client::decode(&Client::Presence { handle: 0, entries }.to_vec()).is_err());
+}
