@@ -47,6 +47,8 @@ pub(crate) struct Agent {
     pub(crate) state: watch::Sender<NodeState>,
     /// Becomes true when the node shall drain.
     pub(crate) drain: watch::Receiver<bool>,
+    /// Whether every shard has been told so.
+    pub(crate) drain_told: bool,
 }
 
 impl Agent {
@@ -54,7 +56,13 @@ impl Agent {
     pub(crate) async fn run(mut self) {
         let mut delay = RECONNECT_DELAY_MIN;
         loop {
-            match self.attach().await {
+            let attaching = attach(self.control.clone(), self.api_key.clone(), self.hello.clone());
+            // Reports and a drain are heeded all the while.
+            let attached = tokio::select! {
+                attached = attaching => attached,
+                true = self.serve(None, None) => return,
+            };
+            match attached {
                 Ok((outgoing, incoming)) => {
                     info!(control = self.control, node = self.hello.node_id, "attached to the control plane");
                     delay = RECONNECT_DELAY_MIN;
@@ -68,31 +76,12 @@ impl Agent {
                     warn!(control = self.control, %error, "the control plane cannot be reached");
                 }
             }
-            // Reports and a drain are heeded while waiting, too.
             let waited = tokio::time::timeout(delay, self.serve(None, None)).await;
             if waited == Ok(true) {
                 return;
             }
             delay = (delay * 2).min(RECONNECT_DELAY_MAX);
         }
-    }
-
-    async fn attach(&self) -> Result<(mpsc::Sender<NodeReport>, Streaming<NodeCommand>), tonic::Status> {
-        let unreachable = |error: tonic::transport::Error| tonic::Status::unavailable(chain(&error));
-        let endpoint = tonic::transport::Endpoint::from_shared(self.control.clone()).map_err(unreachable)?;
-        let channel = endpoint.connect_timeout(RECONNECT_DELAY_MAX).connect().await.map_err(unreachable)?;
-        let (outgoing, reports) = mpsc::channel(REPORTS_MAX);
-        // There is room: the channel is new.
-        let _ = outgoing.try_send(NodeReport { report: Some(Told::Hello(self.hello.clone())) });
-        let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(reports));
-        if !self.api_key.is_empty() {
-            let bearer = format!("Bearer {}", self.api_key).parse();
-            let bearer =
-                bearer.map_err(|_| tonic::Status::unauthenticated("the API key is no header value"))?;
-            request.metadata_mut().insert("authorization", bearer);
-        }
-        let incoming = NodeServiceClient::new(channel).attach(request).await?.into_inner();
-        Ok((outgoing, incoming))
     }
 
     /// Passes commands down and reports up; true when all shards have drained, false when the stream ended.
@@ -121,7 +110,11 @@ impl Agent {
                     }
                 },
                 _ = status.tick() => self.tell_status(outgoing.as_ref()),
-                true = drain_asked(&mut self.drain) => self.broadcast(&Command::Drain).await,
+                true = drain_asked(&mut self.drain), if !self.drain_told => {
+                    // Told again should this be cancelled midway: a shard heeds the first.
+                    self.broadcast(&Command::Drain).await;
+                    self.drain_told = true;
+                }
             }
         }
     }
@@ -180,6 +173,28 @@ impl Agent {
     }
 }
 
+/// Opens the control channel and says who we are.
+async fn attach(
+    control: String,
+    api_key: String,
+    hello: NodeHello,
+) -> Result<(mpsc::Sender<NodeReport>, Streaming<NodeCommand>), tonic::Status> {
+    let unreachable = |error: tonic::transport::Error| tonic::Status::unavailable(chain(&error));
+    let endpoint = tonic::transport::Endpoint::from_shared(control).map_err(unreachable)?;
+    let channel = endpoint.connect_timeout(RECONNECT_DELAY_MAX).connect().await.map_err(unreachable)?;
+    let (outgoing, reports) = mpsc::channel(REPORTS_MAX);
+    // There is room: the channel is new.
+    let _ = outgoing.try_send(NodeReport { report: Some(Told::Hello(hello)) });
+    let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(reports));
+    if !api_key.is_empty() {
+        let bearer = format!("Bearer {api_key}").parse();
+        let bearer = bearer.map_err(|_| tonic::Status::unauthenticated("the API key is no header value"))?;
+        request.metadata_mut().insert("authorization", bearer);
+    }
+    let incoming = NodeServiceClient::new(channel).attach(request).await?.into_inner();
+    Ok((outgoing, incoming))
+}
+
 fn note(state: &mut ShardState, shard: usize, report: Report) {
     match report {
         Report::Serving { documents, ops, cut_bytes } => {
@@ -211,10 +226,10 @@ async fn next(incoming: &mut Option<Streaming<NodeCommand>>) -> Result<Option<No
     }
 }
 
-/// True once, when the drain is asked for.
+/// True as soon as the drain has been asked for; never when nobody is left to ask for it.
 async fn drain_asked(drain: &mut watch::Receiver<bool>) -> bool {
-    match drain.changed().await {
-        Ok(()) => *drain.borrow_and_update(),
+    match drain.wait_for(|asked| *asked).await {
+        Ok(_) => true,
         Err(_) => std::future::pending().await,
     }
 }

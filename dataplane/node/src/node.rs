@@ -92,6 +92,7 @@ impl Node {
             reported,
             state: state_in,
             drain: drain_out,
+            drain_told: false,
         };
         let agent = std::thread::Builder::new()
             .name("agent".to_owned())
