@@ -1,7 +1,7 @@
 //! `aetherflow dev`: control plane, node and gateway in one process, on the embedded store.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gateway::Gateway;
 use model::Config;
@@ -18,8 +18,6 @@ use crate::{logging, output};
 
 /// A segment of the log: small, so that a first start is quick and a small disk suffices.
 const SEGMENT_BYTES: u64 = 32 << 20;
-/// How often the shards' threads are looked at.
-const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What runs in a `dev` process.
 struct Appliance {
@@ -44,12 +42,9 @@ fn serve(args: &DevArgs) -> Result<(), RoleError> {
     runtime.block_on(async {
         let appliance = Appliance::start(config).await?;
         appliance.announce(args, started);
-        let ended = tokio::select! {
-            asked = roles::asked_to_stop() => asked,
-            error = appliance.shard_stopped() => Err(error),
-        };
+        let asked = roles::asked_to_stop_or_failed(&appliance.node).await;
         appliance.stop(args).await?;
-        ended
+        asked
     })
 }
 
@@ -94,8 +89,7 @@ impl Appliance {
         // The node's start reads the log: it must not hold up the control plane, which the agent asks.
         let node_config = roles::node_config(&config);
         let node = tokio::task::spawn_blocking(move || Node::start(node_config)).await;
-        let node = node.expect("starting a node does not panic")?;
-        node.ready().await?;
+        let node = node.expect("starting a node does not panic")?.ready().await?;
         let mut gateway = roles::gateway_config(&config);
         gateway.metrics = Some(Box::new(node.metrics()));
         let gateway = Gateway::start(gateway).await?;
@@ -127,18 +121,6 @@ impl Appliance {
                 self.node.recovered_ops(),
             )
         });
-    }
-
-    /// Ends only when a shard has stopped by itself, as it does when its log cannot be written.
-    async fn shard_stopped(&self) -> RoleError {
-        let mut watch = tokio::time::interval(WATCH_INTERVAL);
-        loop {
-            watch.tick().await;
-            if let Some(shard) = self.node.stopped_shard() {
-                let reason = "its log or its socket failed".to_owned();
-                return RoleError::Node(node::NodeError::ShardStopped { shard, reason });
-            }
-        }
     }
 
     /// From the edge inwards: no new edits, then everything durable, then the rest.

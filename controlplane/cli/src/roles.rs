@@ -98,15 +98,22 @@ pub(crate) async fn asked_to_stop() -> Result<(), RoleError> {
     }
 }
 
+/// The same, or when a shard of the node has stopped by itself: draining it says why.
+pub(crate) async fn asked_to_stop_or_failed(node: &Node) -> Result<(), RoleError> {
+    tokio::select! {
+        asked = asked_to_stop() => asked,
+        () = node.failed() => Ok(()),
+    }
+}
+
 /// `aetherflow node`.
 pub(crate) fn node(args: &RoleArgs) -> ExitCode {
     role(args, |config, runtime, output| {
-        let node = Node::start(node_config(config))?;
-        runtime.block_on(node.ready())?;
+        let node = runtime.block_on(Node::start(node_config(config))?.ready())?;
         let ready =
             json!({ "event": "ready", "quantum": node.address().to_string(), "shards": node.shard_count() });
         output::print(output, &ready, || format!("node {} serves on {}", config.node.id, node.address()));
-        runtime.block_on(asked_to_stop())?;
+        runtime.block_on(asked_to_stop_or_failed(&node))?;
         node.drain()?;
         Ok(())
     })

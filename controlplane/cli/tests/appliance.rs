@@ -270,3 +270,33 @@ fn the_demo_diverges_over_a_kill() {
     let out = String::from_utf8_lossy(&demo.stdout);
     assert!(demo.status.success(), "{out}\n{}", String::from_utf8_lossy(&demo.stderr));
 }
+
+/// A file system of 48 MiB: room for one segment of the log, not for two.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// Only root may make one.
+    fn mount() -> Option<Self> {
+        let disk = Self(tempfile::tempdir().unwrap());
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"]).arg(disk.0.path()).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then_some(disk)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).stderr(Stdio::null()).status();
+    }
+}
+
+#[test]
+fn a_node_whose_log_cannot_be_written_lives_on_or_hides_why() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: a full disk (mount needs root)");
+        return;
+    };
+    let error = refused(command(disk.0.path()));
+    assert!(error.contains("No space left on device"), "what: {error}");
+    assert!(error.contains("shard-000/segment-0000000001.log"), "where: {error}");
+}

@@ -11,6 +11,7 @@ use proto::v1::{ConfigApplied, NodeCommand, NodeHello, NodeReport, NodeStatus};
 use rings::spsc::{Consumer, Producer};
 use rt::Doorbell;
 use shard::{Command, Report};
+use statesync::Placement;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tonic::Streaming;
@@ -123,11 +124,13 @@ impl Agent {
         let command = match said {
             Said::TicketKeys(keys) => convert::ticket_keys(&keys),
             Said::Map(map) => {
+                let owners = match convert::owners(&map, &self.hello.node_id) {
+                    Ok(owners) => owners,
+                    Err(reason) => return warn!(reason, revision = map.revision, "map refused"),
+                };
                 for (shard, link) in self.links.iter_mut().enumerate() {
-                    match convert::placement(&map, &self.hello.node_id, shard) {
-                        Ok(placement) => push(link, Command::Placement(placement)).await,
-                        Err(reason) => warn!(reason, revision = map.revision, "map refused"),
-                    }
+                    let placement = Placement::new(shard as u32, owners.clone());
+                    push(link, Command::Placement(placement)).await;
                 }
                 return;
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::v1::{NodeSettings, PartitionMap, SessionRevoked, ShardStatus, TicketKeys};
 use shard::{Command, IdlePolicy, ShardSettings};
-use statesync::{Owner, Placement};
+use statesync::Owner;
 use wire::Guuid;
 use wire::limits::PARTITIONS_MAX;
 
@@ -21,8 +21,8 @@ pub(crate) fn ticket_keys(keys: &TicketKeys) -> Result<Command, String> {
     keys.keys.iter().map(key).collect::<Result<_, _>>().map(Command::TicketKeys)
 }
 
-/// The map as `shard` of `node_id` sees it.
-pub(crate) fn placement(map: &PartitionMap, node_id: &str, shard: usize) -> Result<Placement, String> {
+/// The map as `node_id` sees it; its shards share it.
+pub(crate) fn owners(map: &PartitionMap, node_id: &str) -> Result<Arc<[Owner]>, String> {
     if map.owners.is_empty() || map.owners.len() > PARTITIONS_MAX as usize {
         return Err(format!("a map of {} partitions", map.owners.len()));
     }
@@ -32,8 +32,7 @@ pub(crate) fn placement(map: &PartitionMap, node_id: &str, shard: usize) -> Resu
         let found = found.ok_or_else(|| format!("partition of unknown node {node}"))?;
         Ok(if found.node_id == node_id { "" } else { found.quantum_address.as_str() })
     };
-    let owners: Result<Arc<[Owner]>, String> = map
-        .owners
+    map.owners
         .iter()
         .map(|owner| {
             let address = Arc::from(address(owner.node)?);
@@ -43,8 +42,7 @@ pub(crate) fn placement(map: &PartitionMap, node_id: &str, shard: usize) -> Resu
             }
             Ok(Owner { epoch: owner.epoch, shard: owner.shard, address })
         })
-        .collect();
-    Ok(Placement::new(shard as u32, owners?))
+        .collect()
 }
 
 /// Settings to apply without a restart.
@@ -84,6 +82,7 @@ pub(crate) fn shard_status((shard, state): (usize, &ShardState)) -> ShardStatus 
 #[cfg(test)]
 mod tests {
     use proto::v1::{NodeAddress, PartitionOwner, TicketKey};
+    use statesync::Placement;
 
     use super::*;
 
@@ -105,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_shard_takes_a_partition_of_another_node() {
-        let placement = placement(&map(), "b", 0).unwrap();
+        let placement = Placement::new(0, owners(&map(), "b").unwrap());
         let here: Vec<bool> = ["0", "1", "2", "3"]
             .map(|id| placement.locate(id))
             .iter()
@@ -121,9 +120,9 @@ mod tests {
     fn nonsense_of_the_control_plane_reaches_a_shard() {
         let mut broken = map();
         broken.owners[0].node = 9;
-        assert!(placement(&broken, "a", 0).is_err());
+        assert!(owners(&broken, "a").is_err());
         broken.owners.clear();
-        assert!(placement(&broken, "a", 0).is_err());
+        assert!(owners(&broken, "a").is_err());
         let short = TicketKeys { keys: vec![TicketKey { key_id: 1, secret: vec![0; 31] }] };
         assert!(ticket_keys(&short).is_err());
         assert!(settings(&NodeSettings::default()).is_err());

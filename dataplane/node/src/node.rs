@@ -28,6 +28,9 @@ const REPORTS_MAX: usize = 64;
 /// How long a start waits for the control plane to send keys and placement.
 const ADMISSION_SPAN_MAX: Duration = Duration::from_secs(10);
 
+/// How often the shards' threads are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+
 /// What a drained node leaves behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NodeSummary {
@@ -70,7 +73,8 @@ impl Node {
             let (commands, commands_out) = spsc::channel(COMMANDS_MAX);
             let (reports, reports_out) = spsc::channel(REPORTS_MAX);
             let link = AgentLink { commands: commands_out, reports, notify: notify.clone() };
-            let plan = ShardPlan { shard, core: core_of(&cores, shard), layout, config: config.clone() };
+            let (core, log_dir) = (core_of(&cores, shard), data_dir.log_dir(shard)?);
+            let plan = ShardPlan { shard, core, layout, log_dir, config: config.clone() };
             starting.push((plan.spawn(socket, link)?, commands, reports_out));
         }
         let (mut shards, mut links) = (Vec::new(), Vec::new());
@@ -115,17 +119,24 @@ impl Node {
     }
 
     /// Returns when every shard has its keys and its placement, so that clients are served.
-    pub async fn ready(&self) -> Result<(), NodeError> {
+    pub async fn ready(self) -> Result<Self, NodeError> {
         let mut state = self.state.clone();
-        let ready = state.wait_for(NodeState::is_ready);
-        match tokio::time::timeout(ADMISSION_SPAN_MAX, ready).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(NodeError::NotAdmitted {
-                control: self.control.clone(),
-                waited_s: ADMISSION_SPAN_MAX.as_secs(),
-                last: self.state.borrow().last_error.clone(),
-            }),
+        let admitted = tokio::select! {
+            admitted = tokio::time::timeout(ADMISSION_SPAN_MAX, state.wait_for(NodeState::is_ready)) => {
+                matches!(admitted, Ok(Ok(_)))
+            }
+            () = self.failed() => false,
+        };
+        if admitted {
+            return Ok(self);
         }
+        let not_admitted = NodeError::NotAdmitted {
+            control: self.control.clone(),
+            waited_s: ADMISSION_SPAN_MAX.as_secs(),
+            last: self.state.borrow().last_error.clone(),
+        };
+        // A shard that has stopped by itself knows better.
+        Err(self.drain().err().unwrap_or(not_admitted))
     }
 
     /// Ops that were read from the logs at the start.
@@ -140,10 +151,13 @@ impl Node {
         move || metrics::render(&state.borrow())
     }
 
-    /// The number of a shard that has stopped though nobody asked it to.
-    #[must_use]
-    pub fn stopped_shard(&self) -> Option<usize> {
-        self.shards.iter().position(ShardHandle::is_finished)
+    /// Ends only when a shard has stopped by itself, as it does when its log cannot be written: then the process
+    /// must stop, and [`drain`](Self::drain) says why.
+    pub async fn failed(&self) {
+        let mut watch = tokio::time::interval(WATCH_INTERVAL);
+        while !self.shards.iter().any(ShardHandle::is_finished) {
+            watch.tick().await;
+        }
     }
 
     /// Makes everything durable, tells the clients, and stops.

@@ -29,6 +29,7 @@ pub(crate) struct ShardPlan {
     pub(crate) shard: usize,
     pub(crate) core: Option<usize>,
     pub(crate) layout: Layout,
+    pub(crate) log_dir: LogDir,
     pub(crate) config: NodeConfig,
 }
 
@@ -56,19 +57,17 @@ impl ShardPlan {
 
     fn bring_up(&self, socket: UdpSocket, mut link: AgentLink) -> Result<ShardLoop, NodeError> {
         let ring = PacketRing::new(socket, PacketRingConfig::default())?;
-        let path = self.config.data_dir.join(format!("shard-{:03}", self.shard));
-        let dir = LogDir::open(&path)?;
         let log_config = LogConfig {
             segment_bytes: self.config.log_segment_bytes,
             record_body_bytes_max: RECORD_BODY_BYTES_MAX,
             ..LogConfig::new(self.layout.log_id.with_shard(self.shard as u8))
         };
-        let (sync, position) = self.recover(&dir, &log_config, &mut link)?;
+        let (sync, position) = self.recover(&log_config, &mut link)?;
         let mut log = LogWriter::new(log_config, position, LogBuffer::new)
             .map_err(|error| NodeError::Config(error.to_string()))?;
         let open = Open { incarnation: position.incarnation + 1, unix_ms: unix_ms() };
         log.append_open(open).map_err(|error| NodeError::Config(error.to_string()))?;
-        let driver = LogDriver::new(dir, self.config.log_segment_bytes, ring.doorbell());
+        let driver = LogDriver::new(self.log_dir.clone(), self.config.log_segment_bytes, ring.doorbell());
         let shard = Shard::new(self.shard_config()?, sync, log);
         let (idle_policy, clock) = (self.config.idle_policy, Clock::new());
         Ok(ShardLoop { shard, ring, log: driver, link, idle_policy, clock })
@@ -77,17 +76,19 @@ impl ShardPlan {
     /// Reads the log back into documents.
     fn recover(
         &self,
-        dir: &LogDir,
         log_config: &LogConfig,
         link: &mut AgentLink,
     ) -> Result<(StateSync, LogPosition), NodeError> {
-        let untrusted =
-            |reason: String| NodeError::Log { shard: self.shard, path: dir.path().to_owned(), reason };
+        let untrusted = |reason: String| NodeError::Log {
+            shard: self.shard,
+            path: self.log_dir.path().to_owned(),
+            reason,
+        };
         let shards = self.layout.shards as u32;
         let placement = Placement::single_node(self.shard as u32, shards, PARTITIONS_UNTIL_TOLD);
         let mut sync = StateSync::new(SyncConfig::default(), placement, 0);
         let mut refused = None;
-        let recovered = wal::recover(&mut dir.storage(), log_config, |record| {
+        let recovered = wal::recover(&mut self.log_dir.storage(), log_config, |record| {
             if let Body::Op(op) = record.body
                 && let Err(reason) = replay(&mut sync, &op)
             {

@@ -9,7 +9,6 @@
 mod command;
 mod idle;
 mod log;
-mod sessions;
 mod shard;
 mod sink;
 mod status;

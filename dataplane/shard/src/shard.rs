@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quantum::{Endpoint, EndpointLimits, Event, Now, SendError};
+use quantum::{Connection, Endpoint, EndpointLimits, Event, Now, SendError};
 use statesync::{Output, StateSync, SyncConfig};
 use wal::{AlignedBuffer, LogWriter, Write, WriteAt};
 use wire::code::Code;
@@ -13,7 +13,6 @@ use wire::{Span, TicketKeyRing, Time};
 
 use crate::command::{Command, Report, ShardSettings};
 use crate::log::OpLog;
-use crate::sessions::Sessions;
 use crate::sink::{AfterDatagram, Sink, connection, subscriber};
 use crate::status::{self, Figure};
 
@@ -66,17 +65,19 @@ pub struct Shard<B: AlignedBuffer> {
     sync: StateSync,
     sync_config: SyncConfig,
     log: LogWriter<B>,
-    sessions: Sessions,
     after: AfterDatagram,
     drain: Drain,
-    has_keys: bool,
+    /// Keys that wait for the placement.
+    keys: Option<TicketKeyRing>,
     has_placement: bool,
+    is_ready: bool,
     reports: VecDeque<Report>,
 }
 
 impl<B: AlignedBuffer> Shard<B> {
-    /// Takes the recovered documents and the log behind them. Nobody is served before the first ticket keys
-    /// arrive: without them no connection can be opened.
+    /// Takes the recovered documents and the log behind them. Nobody is served before the ticket keys and the
+    /// placement have come: without keys no connection can be opened, and they are held back until it is known
+    /// what is owned here.
     #[must_use]
     pub fn new(config: ShardConfig, sync: StateSync, log: LogWriter<B>) -> Self {
         let endpoint = Endpoint::new(Arc::new(config.transport.clone()), config.limits, config.entropy);
@@ -86,11 +87,11 @@ impl<B: AlignedBuffer> Shard<B> {
             sync,
             sync_config: config.sync,
             log,
-            sessions: Sessions::default(),
             after: AfterDatagram::default(),
             drain: Drain::No,
-            has_keys: false,
+            keys: None,
             has_placement: false,
+            is_ready: false,
             reports: VecDeque::new(),
         }
     }
@@ -100,9 +101,6 @@ impl<B: AlignedBuffer> Shard<B> {
         let mut log = OpLog(&mut self.log);
         let mut sink = Sink { now: now.mono, sync: &mut self.sync, log: &mut log, after: &mut self.after };
         self.endpoint.handle_datagram(now, from, datagram, &mut sink);
-        for (key, session) in self.after.opened.drain(..) {
-            self.sessions.insert(session, key);
-        }
         for (key, channel, bytes) in self.after.consumed.drain(..) {
             self.endpoint.consume(key, channel, bytes);
         }
@@ -117,16 +115,22 @@ impl<B: AlignedBuffer> Shard<B> {
     pub fn handle_command(&mut self, now: Now, command: Command) {
         match command {
             Command::TicketKeys(keys) => {
-                self.endpoint.set_ticket_keys(TicketKeyRing::new(keys));
-                self.note_ready(|shard| &mut shard.has_keys);
+                self.keys = Some(TicketKeyRing::new(keys));
+                self.admit();
             }
             Command::Placement(placement) => {
                 self.sync.set_placement(placement);
-                self.note_ready(|shard| &mut shard.has_placement);
+                self.has_placement = true;
+                self.admit();
             }
             Command::Settings(settings) => self.apply(settings),
             Command::RevokeSession(session) => {
-                for key in self.sessions.take(session) {
+                let is_of = |connection: &Connection| {
+                    connection.session().is_some_and(|ticket| ticket.session_id == session)
+                };
+                let connections = self.endpoint.connections().map(|(connection, _)| connection);
+                let keys: Vec<_> = connections.filter(|found| is_of(found)).map(Connection::key).collect();
+                for key in keys {
                     let reason = "the session was revoked";
                     self.endpoint.close(now.mono, key, Code::SessionRevoked as u16, reason);
                 }
@@ -206,10 +210,14 @@ impl<B: AlignedBuffer> Shard<B> {
         status::collect(&self.endpoint, &self.sync.stats(), &self.log)
     }
 
-    fn note_ready(&mut self, which: impl Fn(&mut Self) -> &mut bool) {
-        let was_ready = self.has_keys && self.has_placement;
-        *which(self) = true;
-        if !was_ready && self.has_keys && self.has_placement {
+    /// Lets clients in once it is known what is owned here.
+    fn admit(&mut self) {
+        if !self.has_placement {
+            return;
+        }
+        let Some(keys) = self.keys.take() else { return };
+        self.endpoint.set_ticket_keys(keys);
+        if !std::mem::replace(&mut self.is_ready, true) {
             self.reports.push_back(Report::Ready);
         }
     }
@@ -232,7 +240,6 @@ impl<B: AlignedBuffer> Shard<B> {
                     Event::Connected => {}
                     Event::Writable => self.sync.handle_writable(subscriber(key)),
                     Event::Closed(_) => {
-                        self.sessions.remove(key);
                         self.sync.handle_close(now.mono, subscriber(key));
                     }
                 }

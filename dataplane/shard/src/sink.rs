@@ -22,8 +22,6 @@ pub(crate) struct AfterDatagram {
     pub(crate) consumed: Vec<(ConnectionKey, Channel, usize)>,
     /// Round-trip probes to echo.
     pub(crate) probes: Vec<(ConnectionKey, Bytes)>,
-    /// The sessions of connections opened by this datagram.
-    pub(crate) opened: Vec<(ConnectionKey, wire::Guuid)>,
 }
 
 /// The subscriber that stands for a connection.
@@ -38,7 +36,6 @@ pub(crate) fn connection(key: SubscriberKey) -> ConnectionKey {
 
 impl<L: AppendLog> MessageSink for Sink<'_, L> {
     fn on_open(&mut self, from: ConnectionKey, ticket: &Ticket) {
-        self.after.opened.push((from, ticket.session_id));
         let session = Session {
             session_id: ticket.session_id,
             writer_id: ticket.writer_id,

@@ -33,6 +33,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        let mut bench = Self::without_placement();
+        bench.shard.handle_command(bench.now, Command::Placement(Placement::single_node(0, 1, 8)));
+        assert!(matches!(bench.shard.poll_report(), Some(Report::Ready)));
+        bench
+    }
+
+    fn without_placement() -> Self {
         let sync = StateSync::new(SyncConfig::default(), Placement::single_node(0, 1, 8), 1);
         let log = LogConfig { segment_bytes: 32 << 20, ..LogConfig::new(Guuid::new(1, [1; 10])) };
         let log = LogWriter::new(log, LogPosition::START, HeapBuffer::new).unwrap();
@@ -45,8 +52,6 @@ impl Bench {
         let now = Now { mono: Time::from_us(1), unix_ms: 1_000_000 };
         let mut shard = Shard::new(config, sync, log);
         shard.handle_command(now, Command::TicketKeys(vec![KEY]));
-        shard.handle_command(now, Command::Placement(Placement::single_node(0, 1, 8)));
-        assert!(matches!(shard.poll_report(), Some(Report::Ready)));
         let ticket = Ticket {
             session_id: session(),
             writer_id: Guuid::new(2, [2; 10]).writer(),
@@ -162,4 +167,18 @@ fn a_probe_is_not_echoed() {
     bench.client.send(Channel::Probe, Bytes::from_static(b"ping")).unwrap();
     bench.exchange();
     assert!(bench.inbox.0.contains(&(Channel::Probe, b"ping".to_vec())));
+}
+
+#[test]
+fn a_client_is_served_before_it_is_known_what_is_owned_here() {
+    let mut bench = Bench::without_placement();
+    bench.say(&join());
+    bench.exchange();
+    assert!(bench.inbox.0.is_empty() && bench.shard.poll_report().is_none());
+    bench.shard.handle_command(bench.now, Command::Placement(Placement::single_node(0, 1, 8)));
+    assert!(matches!(bench.shard.poll_report(), Some(Report::Ready)));
+    for _ in 0..20 {
+        bench.exchange();
+    }
+    assert!(!bench.inbox.0.is_empty(), "the first packet, sent again, is taken now");
 }
