@@ -1,0 +1,1 @@
+//! Virtual network links: sans-I/O, seeded.

@@ -1,0 +1,3 @@
+//! The command `aether-perf`.
+
+fn main() {}
