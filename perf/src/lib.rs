@@ -8,5 +8,6 @@
 
 pub mod environment;
 pub mod peer;
+pub mod report;
 pub mod result;
 pub mod stages;

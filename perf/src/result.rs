@@ -24,6 +24,44 @@ pub struct Report {
     pub environment: Environment,
     /// In the order in which they ran.
     pub runs: Vec<Run>,
+    /// What had to be reached, where the command knows it.
+    #[serde(default)]
+    pub targets: Vec<Target>,
+}
+
+/// A figure that has to be reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// Of what, in words: `quantum p99 / raw-udp p99, 64 B closed loop, polling`.
+    pub name: String,
+    /// Which side of the limit is the good one.
+    pub bound: Bound,
+    /// In `unit`.
+    pub limit: f64,
+    /// In `unit`; absent where the run failed or was not made.
+    pub measured: Option<f64>,
+    /// Of the limit and of what was measured: `x`, `us`, `ops/s`.
+    pub unit: String,
+}
+
+impl Target {
+    /// Whether it was reached; `None` where nothing was measured.
+    pub fn met(&self) -> Option<bool> {
+        self.measured.map(|measured| match self.bound {
+            Bound::AtMost => measured <= self.limit,
+            Bound::AtLeast => measured >= self.limit,
+        })
+    }
+}
+
+/// Which side of a limit is the good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// The less, the better.
+    AtMost,
+    /// The more, the better.
+    AtLeast,
 }
 
 /// One subject under one load.
