@@ -1,6 +1,8 @@
 //! Packet protection: AES-128-GCM with the packet number as nonce (`PROTOCOL.md`, section "Packet
 //! protection").
 
+use std::fmt;
+
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use wire::header::{HEADER_BYTES, TAG_BYTES};
@@ -12,8 +14,8 @@ const LABEL_IV: &[u8] = b"aetherflow quantum 1 iv";
 const LABEL_DRAW: &[u8] = b"aetherflow quantum 1 draw";
 const LABEL_SEED: &[u8] = b"aetherflow quantum 1 seed";
 
-/// The keys of one connection, as one of its ends sees them.
-pub(crate) struct PacketKeys {
+/// The keys of one connection, as one of its ends sees them. Never seal two datagrams with the same number.
+pub struct PacketKeys {
     sealing: DirectionKey,
     opening: DirectionKey,
 }
@@ -21,6 +23,12 @@ pub(crate) struct PacketKeys {
 struct DirectionKey {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
+}
+
+impl fmt::Debug for PacketKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PacketKeys")
+    }
 }
 
 /// A length, as HKDF wants it.
@@ -34,7 +42,8 @@ impl KeyType for Length {
 
 impl PacketKeys {
     /// From the two secrets of the Noise split: to the node, to the client.
-    pub(crate) fn new((to_node, to_client): ([u8; 32], [u8; 32]), is_client: bool) -> Self {
+    #[must_use]
+    pub fn new((to_node, to_client): ([u8; 32], [u8; 32]), is_client: bool) -> Self {
         let (to_node, to_client) = (DirectionKey::derive(&to_node), DirectionKey::derive(&to_client));
         match is_client {
             true => Self { sealing: to_node, opening: to_client },
@@ -43,7 +52,11 @@ impl PacketKeys {
     }
 
     /// Seals a datagram in place: header, payload, room for the tag. The header is the associated data.
-    pub(crate) fn seal(&self, packet_number: u64, datagram: &mut [u8]) {
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for header and tag.
+    pub fn seal(&self, packet_number: u64, datagram: &mut [u8]) {
         let (header, body) = datagram.split_at_mut(HEADER_BYTES);
         let (payload, tag_out) = body.split_at_mut(body.len() - TAG_BYTES);
         let nonce = self.sealing.nonce(packet_number);
@@ -52,7 +65,7 @@ impl PacketKeys {
     }
 
     /// Opens a datagram in place; returns its payload, or nothing when it does not authenticate.
-    pub(crate) fn open<'a>(&self, packet_number: u64, datagram: &'a mut [u8]) -> Option<&'a [u8]> {
+    pub fn open<'a>(&self, packet_number: u64, datagram: &'a mut [u8]) -> Option<&'a [u8]> {
         let (header, body) = datagram.split_at_mut_checked(HEADER_BYTES)?;
         let nonce = self.opening.nonce(packet_number);
         self.opening.key.open_in_place(nonce, Aad::from(&*header), body).ok().map(|payload| &*payload)

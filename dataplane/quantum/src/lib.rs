@@ -33,5 +33,6 @@ pub use connection::{
     CloseReason, ClosedBy, ConnectError, Connection, ConnectionKey, Event, MessageSink, Now, SendError,
 };
 pub use endpoint::{Endpoint, EndpointLimits};
+pub use keys::PacketKeys;
 pub use stats::{ConnectionStats, EndpointStats};
 pub use wire::sync::Channel;

@@ -40,7 +40,9 @@ pub trait CongestionController: Send {
     fn window_bytes(&self) -> u64;
 }
 
-pub(crate) fn controller(config: &Config) -> Box<dyn CongestionController> {
+/// The controller that `config` names, at the start of a connection.
+#[must_use]
+pub fn controller(config: &Config) -> Box<dyn CongestionController> {
     match config.controller {
         ControllerKind::Cubic => {
             Box::new(Cubic::new(config.datagram_bytes_max as u64, config.congestion_window_bytes_max))
