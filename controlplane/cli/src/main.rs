@@ -7,8 +7,6 @@ mod dev;
 mod logging;
 mod output;
 mod roles;
-mod trace;
-mod typing;
 
 use std::process::ExitCode;
 

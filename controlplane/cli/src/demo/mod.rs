@@ -3,16 +3,12 @@
 //! The node is a child process, `aetherflow dev`, whose shards begin at the first core; the load, one client
 //! for each writer and reader, is one thread on the last core.
 
-mod arrivals;
 mod child;
 mod load;
 mod log_size;
-mod outline;
 mod reader;
-mod replica;
 mod report;
 mod run;
-mod script;
 mod verify;
 mod workload;
 mod writer;

@@ -5,10 +5,9 @@ use std::rc::Rc;
 
 use aetherflow_client::{DocumentEvent, DocumentEvents};
 use bytes::Bytes;
+use editing::{Arrival, Arrivals, Contents, Replica};
 
-use super::arrivals::{Arrival, Arrivals, Contents};
 use super::load::LoadError;
-use super::replica::Replica;
 use super::run::Run;
 
 /// So many updates are integrated before others get a turn.

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use aetherflow_client::{Client, ClientError, DocumentEvent, DocumentKind, JoinOptions};
+use editing::{Contents, Replica, Script};
 use tokio::time::timeout;
 
-use super::arrivals::Contents;
 use super::load::LoadError;
-use super::replica::Replica;
-use super::script::Script;
 
 /// How long a node may take to send a document.
 const STATE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use editing::{Catalog, Script, ScriptError, Trace, TraceError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::DemoArgs;
-use super::arrivals::Catalog;
-use super::script::{Script, ScriptError};
 use crate::args::Output;
-use crate::trace::{Trace, TraceError};
 
 /// One author alone: at this rate the largest trace of the suite takes under six seconds.
 const SEQUENTIAL_OPS_PER_S: u32 = 45_000;

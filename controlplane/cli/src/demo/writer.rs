@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use aetherflow_client::{ClientError, DocumentEvent, DocumentEvents, DocumentWriter};
+use editing::{Arrival, Arrivals, Contents};
 use tokio::sync::Notify;
 
-use super::arrivals::{Arrival, Arrivals, Contents};
 use super::load::LoadError;
 use super::run::Run;
 

@@ -9,20 +9,20 @@ use bytes::Bytes;
 use yrs::updates::decoder::Decode;
 use yrs::{IdSet, Update};
 
-use super::script::{Op, Script};
+use crate::script::{Op, Script};
 
 /// Where the ops of a script are found.
 #[derive(Debug)]
-pub(crate) struct Catalog {
+pub struct Catalog {
     /// The ops of each agent, in order, by index.
-    pub(crate) by_agent: Vec<Vec<usize>>,
+    pub by_agent: Vec<Vec<usize>>,
     /// The ops with these bytes. Two agents that delete the same send the same bytes.
     by_payload: HashMap<Bytes, Vec<usize>>,
 }
 
 /// Which ops have come.
 #[derive(Debug)]
-pub(crate) struct Arrivals {
+pub struct Arrivals {
     arrived: Vec<bool>,
     count: usize,
     /// How many of each agent's ops have come without a gap.
@@ -31,7 +31,7 @@ pub(crate) struct Arrivals {
 
 /// What an op is that has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Arrival {
+pub enum Arrival {
     /// The op of this index, for the first time.
     New(usize),
     /// One that came before: a node that was killed forgot it, and its writer sent it again.
@@ -42,7 +42,7 @@ pub(crate) enum Arrival {
 
 /// What a Yjs update contains.
 #[derive(Debug)]
-pub(crate) struct Contents {
+pub struct Contents {
     inserted: IdSet,
     deleted: IdSet,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Contents {
 impl Catalog {
     /// Of the ops of `script`.
     #[must_use]
-    pub(crate) fn new(script: &Script) -> Self {
+    pub fn new(script: &Script) -> Self {
         let mut by_agent = vec![Vec::new(); script.agents];
         let mut by_payload: HashMap<Bytes, Vec<usize>> = HashMap::new();
         for (index, op) in script.ops.iter().enumerate() {
@@ -66,7 +66,7 @@ impl Catalog {
 
 impl Contents {
     /// Of an update (v1).
-    pub(crate) fn read(update: &[u8]) -> Result<Self, String> {
+    pub fn read(update: &[u8]) -> Result<Self, String> {
         let update = Update::decode_v1(update).map_err(|error| error.to_string())?;
         Ok(Self::of(&update))
     }
@@ -77,7 +77,7 @@ impl Contents {
 
     /// Whether `op` is part of it, which may be a difference as well as a whole state.
     #[must_use]
-    pub(crate) fn contains(&self, op: &Op) -> bool {
+    pub fn contains(&self, op: &Op) -> bool {
         // The script was checked when it was merged: its updates decode.
         Update::decode_v1(&op.payload).is_ok_and(|update| {
             let op = Self::of(&update);
@@ -96,12 +96,12 @@ fn is_part(part: &IdSet, whole: &IdSet) -> bool {
 impl Arrivals {
     /// Nothing has come.
     #[must_use]
-    pub(crate) fn new(script: &Script) -> Self {
+    pub fn new(script: &Script) -> Self {
         Self { arrived: vec![false; script.ops.len()], count: 0, prefix: vec![0; script.agents] }
     }
 
     /// Somebody's op has come: which?
-    pub(crate) fn take(&mut self, script: &Script, catalog: &Catalog, payload: &Bytes) -> Arrival {
+    pub fn take(&mut self, script: &Script, catalog: &Catalog, payload: &Bytes) -> Arrival {
         let is_next = |agent: usize| {
             let index = *catalog.by_agent[agent].get(self.prefix[agent])?;
             (script.ops[index].payload == payload).then_some(index)
@@ -126,7 +126,7 @@ impl Arrivals {
     }
 
     /// A state has come: calls `new` with each op in it that had not come before.
-    pub(crate) fn take_state(
+    pub fn take_state(
         &mut self,
         script: &Script,
         catalog: &Catalog,
@@ -143,13 +143,13 @@ impl Arrivals {
 
     /// Whether the first `count` ops of `agent` have come.
     #[must_use]
-    pub(crate) fn has(&self, agent: usize, count: usize) -> bool {
+    pub fn has(&self, agent: usize, count: usize) -> bool {
         self.prefix[agent] >= count
     }
 
     /// How many ops have come.
     #[must_use]
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count
     }
 
@@ -168,7 +168,7 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::replica::Replica;
+    use crate::replica::Replica;
     use crate::trace::{Patch, Trace, Transaction};
 
     /// Both agents delete the same letter at once, then one goes on.
@@ -182,7 +182,8 @@ mod tests {
             Transaction { agent: 1, parents: vec![0], patches: patch(1, 1, "") },
             Transaction { agent: 1, parents: vec![2], patches: patch(2, 0, "d") },
         ];
-        let script = Script::prepare(&Trace { end: None, agents: 2, transactions }, || {}).unwrap();
+        let script =
+            Script::prepare(&Trace { end: None, agents: 2, transactions, times: Vec::new() }, || {}).unwrap();
         let catalog = Catalog::new(&script);
         (script, catalog)
     }

@@ -2,12 +2,10 @@
 
 use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
-use yrs::{Doc, GetString, OffsetKind, Options, TextRef, Transact, Update};
-#[cfg(test)]
-use yrs::{ReadTxn, StateVector};
+use yrs::{Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, TextRef, Transact, Update};
 
 /// The name of the root type that holds the text.
-pub(crate) const ROOT: &str = "content";
+pub const ROOT: &str = "content";
 
 /// The Yjs client id of copies that only read.
 const READER_CLIENT_ID: u64 = (1 << 53) - 1;
@@ -18,7 +16,7 @@ const BATCH_UPDATES_MAX: usize = 256;
 /// The Yjs client id of an agent. Agents keep their order: it decides between concurrent inserts at one
 /// place.
 #[must_use]
-pub(crate) fn client_id(agent: usize) -> ClientID {
+pub fn client_id(agent: usize) -> ClientID {
     ClientID::new(agent as u64 + 1)
 }
 
@@ -33,7 +31,7 @@ pub(crate) fn text_doc(client_id: ClientID) -> (Doc, TextRef) {
 
 /// A copy of the text that only reads.
 #[derive(Debug)]
-pub(crate) struct Replica {
+pub struct Replica {
     doc: Doc,
     text: TextRef,
 }
@@ -47,13 +45,13 @@ impl Default for Replica {
 impl Replica {
     /// An empty one.
     #[must_use]
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let (doc, text) = text_doc(ClientID::new(READER_CLIENT_ID));
         Self { doc, text }
     }
 
     /// Integrates updates, in their order. On an error says which of them failed and why.
-    pub(crate) fn apply<T: AsRef<[u8]>>(&mut self, updates: &[T]) -> Result<(), (usize, String)> {
+    pub fn apply<T: AsRef<[u8]>>(&mut self, updates: &[T]) -> Result<(), (usize, String)> {
         for (batch, updates) in updates.chunks(BATCH_UPDATES_MAX).enumerate() {
             let mut transaction = self.doc.transact_mut();
             for (at, update) in updates.iter().enumerate() {
@@ -67,28 +65,25 @@ impl Replica {
 
     /// The text.
     #[must_use]
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.text.get_string(&self.doc.transact())
     }
 
     /// All of it as one update.
-    #[cfg(test)]
     #[must_use]
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         self.encode_since(&StateVector::default())
     }
 
     /// What is in it.
-    #[cfg(test)]
     #[must_use]
-    pub(crate) fn state_vector(&self) -> StateVector {
+    pub fn state_vector(&self) -> StateVector {
         self.doc.transact().state_vector()
     }
 
     /// What came after `state_vector`, as one update.
-    #[cfg(test)]
     #[must_use]
-    pub(crate) fn encode_since(&self, state_vector: &StateVector) -> Vec<u8> {
+    pub fn encode_since(&self, state_vector: &StateVector) -> Vec<u8> {
         self.doc.transact().encode_state_as_update_v1(state_vector)
     }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, GetString, Text, TextRef, Transact, TransactionMut, Update};
 
-use super::outline::{Outline, UpdateBuilder};
-use super::replica::{ROOT, Replica, client_id, text_doc};
+use crate::outline::{Outline, UpdateBuilder};
+use crate::replica::{ROOT, Replica, client_id, text_doc};
 use crate::trace::{Patch, Trace, Transaction};
 use crate::typing::{Random, Typist};
 
@@ -19,32 +19,32 @@ const TYPING_EDITS_PER_TURN: u64 = 4;
 
 /// Ops to send.
 #[derive(Debug)]
-pub(crate) struct Script {
+pub struct Script {
     /// In an order in which every op comes after those that it builds on.
-    pub(crate) ops: Vec<Op>,
+    pub ops: Vec<Op>,
     /// How many agents send them.
-    pub(crate) agents: usize,
+    pub agents: usize,
     /// The text that results from all of them.
-    pub(crate) text: String,
+    pub text: String,
     /// Whether that is the text that the recording ends with; `None` when it does not say.
-    pub(crate) equals_recording: Option<bool>,
+    pub equals_recording: Option<bool>,
 }
 
 /// One op of a script.
 #[derive(Debug)]
-pub(crate) struct Op {
+pub struct Op {
     /// Who sends it.
-    pub(crate) agent: usize,
+    pub agent: usize,
     /// The Yjs update (v1).
-    pub(crate) payload: Bytes,
+    pub payload: Bytes,
     /// What its agent must have before it and did not need for its own op before: how many ops of which
     /// other agent.
-    pub(crate) needs: Vec<(usize, usize)>,
+    pub needs: Vec<(usize, usize)>,
 }
 
 /// Why a trace makes no script.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ScriptError {
+pub enum ScriptError {
     /// An edit lies outside of the text that its agent saw.
     #[error(
         "transaction {transaction} edits {position}..{end} of a text of {length} code points; \
@@ -63,7 +63,7 @@ pub(crate) enum ScriptError {
     /// An agent's edit does not follow its own edit before.
     #[error(
         "transaction {transaction} of agent {agent} does not build on that agent's transaction before; \
-         an agent of the demo writes one history"
+         an agent that is replayed writes one history"
     )]
     Forked {
         /// The transaction's index.
@@ -83,7 +83,7 @@ pub(crate) enum ScriptError {
 
 impl Script {
     /// Turns `trace` into ops. `progress` is told of each transaction that is done.
-    pub(crate) fn prepare(trace: &Trace, mut progress: impl FnMut()) -> Result<Self, ScriptError> {
+    pub fn prepare(trace: &Trace, mut progress: impl FnMut()) -> Result<Self, ScriptError> {
         let ops = if trace.agents == 1 && trace.is_linear() && trace.is_within_bmp() {
             prepare_sequential(trace, &mut progress)?
         } else {
@@ -93,14 +93,14 @@ impl Script {
     }
 
     /// Has `agents` people make `edits` edits in one text, all at once, each a little behind the others.
-    pub(crate) fn typed(
+    pub fn typed(
         agents: usize,
         edits: usize,
         seed: u64,
         mut progress: impl FnMut(),
     ) -> Result<Self, ScriptError> {
         let mut random = Random::new(seed);
-        let mut typists: Vec<Typist> = (0..agents).map(|_| Typist::new(random.next())).collect();
+        let mut typists: Vec<Typist> = (0..agents).map(|_| Typist::new(random.number())).collect();
         let mut room = Room::new(agents);
         let mut turn = 0;
         for _ in 0..edits {
@@ -136,7 +136,7 @@ fn prepare_sequential(trace: &Trace, progress: &mut impl FnMut()) -> Result<Vec<
     for (index, transaction) in trace.transactions.iter().enumerate() {
         let mut update = UpdateBuilder::new(ROOT, client);
         for patch in &transaction.patches {
-            let (position, deleted) = in_range(index, patch, outline.len() as usize)?;
+            let (position, deleted) = in_range(index, patch, outline.length() as usize)?;
             outline.delete(position, deleted, update.deleted());
             let length = patch.inserted.encode_utf16().count() as u32;
             if length > 0 {
@@ -342,7 +342,7 @@ mod tests {
     }
 
     fn prepare(agents: usize, transactions: Vec<Transaction>, end: &str) -> Result<Script, ScriptError> {
-        Script::prepare(&Trace { end: Some(end.to_owned()), agents, transactions }, || {})
+        Script::prepare(&Trace { end: Some(end.to_owned()), agents, transactions, times: Vec::new() }, || {})
     }
 
     /// The text when the ops arrive in another order, which still has every op after its past.
@@ -447,7 +447,7 @@ mod tests {
             let parents: Vec<_> = index.checked_sub(1).into_iter().collect();
             transactions.push(transaction(0, &parents, &[patch]));
         }
-        let trace = Trace { end: None, agents: 1, transactions };
+        let trace = Trace { end: None, agents: 1, transactions, times: Vec::new() };
         let fast = prepare_sequential(&trace, &mut || {}).unwrap();
         let slow = prepare_concurrent(&trace, &mut || {}).unwrap();
         for (index, (fast, slow)) in fast.iter().zip(&slow).enumerate() {

@@ -12,7 +12,7 @@ const CHUNK_RUNS_MAX: usize = 256;
 
 /// The characters of a text by one author, in order. Lengths and positions count UTF-16 units.
 #[derive(Debug)]
-pub(crate) struct Outline {
+pub struct Outline {
     chunks: Vec<Chunk>,
     /// The Yjs clock of the next character.
     clock: u32,
@@ -37,13 +37,13 @@ struct Run {
 
 /// Where an insert goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Insert {
+pub struct Insert {
     /// The clock of its first character.
-    pub(crate) clock: u32,
+    pub clock: u32,
     /// The clock of the character to the left.
-    pub(crate) left: Option<u32>,
+    pub left: Option<u32>,
     /// The clock of the character to the right.
-    pub(crate) right: Option<u32>,
+    pub right: Option<u32>,
 }
 
 impl Run {
@@ -60,21 +60,27 @@ impl Run {
     }
 }
 
+impl Default for Outline {
+    fn default() -> Self {
+        Self { chunks: vec![Chunk::default()], clock: 0, visible: 0 }
+    }
+}
+
 impl Outline {
     /// An empty text.
     #[must_use]
-    pub(crate) fn new() -> Self {
-        Self { chunks: vec![Chunk::default()], clock: 0, visible: 0 }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// The length of the text.
     #[must_use]
-    pub(crate) fn len(&self) -> u32 {
+    pub fn length(&self) -> u32 {
         self.visible
     }
 
     /// Inserts `length` characters at `position`, which must lie within the text.
-    pub(crate) fn insert(&mut self, position: u32, length: u32) -> Insert {
+    pub fn insert(&mut self, position: u32, length: u32) -> Insert {
         assert!(position <= self.visible && length > 0);
         let (chunk, run, offset) = self.gap(position);
         let runs = &mut self.chunks[chunk].runs;
@@ -101,7 +107,7 @@ impl Outline {
 
     /// Deletes `length` characters from `position`, which must lie within the text. Pushes what went as
     /// ranges of clocks.
-    pub(crate) fn delete(&mut self, position: u32, mut length: u32, ranges: &mut Vec<(u32, u32)>) {
+    pub fn delete(&mut self, position: u32, mut length: u32, ranges: &mut Vec<(u32, u32)>) {
         assert!(position + length <= self.visible);
         self.visible -= length;
         while length > 0 {
@@ -196,7 +202,7 @@ impl Chunk {
 
 /// Gathers the edits of one transaction and encodes them as a Yjs update (v1).
 #[derive(Debug)]
-pub(crate) struct UpdateBuilder<'a> {
+pub struct UpdateBuilder<'a> {
     root: &'a str,
     client: u64,
     inserts: Vec<(Insert, &'a str)>,
@@ -213,23 +219,23 @@ const HAS_RIGHT: u8 = 0x40;
 impl<'a> UpdateBuilder<'a> {
     /// An update by `client` of the text at `root`.
     #[must_use]
-    pub(crate) fn new(root: &'a str, client: u64) -> Self {
+    pub fn new(root: &'a str, client: u64) -> Self {
         Self { root, client, inserts: Vec::new(), deleted: Vec::new() }
     }
 
     /// Adds an insert.
-    pub(crate) fn insert(&mut self, insert: Insert, text: &'a str) {
+    pub fn insert(&mut self, insert: Insert, text: &'a str) {
         self.inserts.push((insert, text));
     }
 
     /// Where deleted ranges go.
-    pub(crate) fn deleted(&mut self) -> &mut Vec<(u32, u32)> {
+    pub fn deleted(&mut self) -> &mut Vec<(u32, u32)> {
         &mut self.deleted
     }
 
     /// The update.
     #[must_use]
-    pub(crate) fn encode(mut self) -> Vec<u8> {
+    pub fn encode(mut self) -> Vec<u8> {
         let mut encoder = EncoderV1::new();
         self.encode_inserts(&mut encoder);
         self.encode_deleted(&mut encoder);

@@ -21,17 +21,17 @@ const PAUSES_PER_PASTE: u64 = 16;
 
 /// A source of numbers that look random and follow from the seed (SplitMix64).
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// The sequence of `seed`.
     #[must_use]
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next number.
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -39,14 +39,14 @@ impl Random {
     }
 
     /// A number below `bound`, which is not zero.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.number() % bound
     }
 }
 
 /// One person at a keyboard.
 #[derive(Clone, Debug)]
-pub(crate) struct Typist {
+pub struct Typist {
     random: Random,
     /// In code points.
     cursor: usize,
@@ -57,13 +57,13 @@ pub(crate) struct Typist {
 impl Typist {
     /// Types what follows from `seed`.
     #[must_use]
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self { random: Random::new(seed), cursor: 0, backspaces: 0 }
     }
 
     /// The next edit of a text that is `length` code points long for this typist now. It lies within the text
     /// and changes something.
-    pub(crate) fn edit(&mut self, length: usize) -> Patch {
+    pub fn edit(&mut self, length: usize) -> Patch {
         self.cursor = self.cursor.min(length);
         if self.backspaces > 0 && self.cursor > 0 {
             self.backspaces -= 1;

@@ -7,53 +7,58 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
+use crate::times;
+
 /// The largest trace that is read, unpacked.
-pub(crate) const TRACE_BYTES_MAX: u64 = 1 << 30;
+pub const TRACE_BYTES_MAX: u64 = 1 << 30;
 /// The most agents of a trace: each is a client of its own.
-pub(crate) const AGENTS_MAX: usize = 64;
+pub const AGENTS_MAX: usize = 64;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A recorded editing session.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Trace {
+pub struct Trace {
     /// What the document holds at the end, where the recording says so.
-    pub(crate) end: Option<String>,
+    pub end: Option<String>,
     /// How many agents wrote it.
-    pub(crate) agents: usize,
+    pub agents: usize,
     /// In an order in which every transaction comes after its parents.
-    pub(crate) transactions: Vec<Transaction>,
+    pub transactions: Vec<Transaction>,
+    /// When each transaction was made, since the first; empty where the recording does not say.
+    pub times: Vec<Duration>,
 }
 
 /// Edits that were made as one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Transaction {
+pub struct Transaction {
     /// Who made them, from zero.
-    pub(crate) agent: usize,
+    pub agent: usize,
     /// The latest transactions that the agent had seen, by index.
-    pub(crate) parents: Vec<usize>,
+    pub parents: Vec<usize>,
     /// In order; each position is relative to the text after the patch before.
-    pub(crate) patches: Vec<Patch>,
+    pub patches: Vec<Patch>,
 }
 
 /// One edit of a text. Positions and lengths count Unicode code points.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Patch {
+pub struct Patch {
     /// Where.
-    pub(crate) position: usize,
+    pub position: usize,
     /// How much goes from there.
-    pub(crate) deleted: usize,
+    pub deleted: usize,
     /// What comes in its place.
-    pub(crate) inserted: String,
+    pub inserted: String,
 }
 
 /// Why a trace cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TraceError {
+pub enum TraceError {
     /// The file could not be opened or read.
     #[error("cannot read the trace {}: {error}", path.display())]
     Unreadable {
@@ -96,7 +101,7 @@ pub(crate) enum TraceError {
 
 impl Trace {
     /// Reads a trace from `path`, plain JSON or gzipped.
-    pub(crate) fn read(path: &Path) -> Result<Self, TraceError> {
+    pub fn read(path: &Path) -> Result<Self, TraceError> {
         let text = read_text(path)?;
         let recorded: Recording = serde_json::from_slice(&text)
             .map_err(|error| TraceError::Malformed { path: path.to_owned(), error })?;
@@ -118,16 +123,20 @@ impl Trace {
             transactions.push(Transaction { patches: vec![patch], ..Transaction::default() });
         }
         let shift = transactions.len();
+        let times = times::since_the_first(
+            recorded.transactions.iter().map(|transaction| transaction.time.as_deref()),
+            shift,
+        );
         for (index, recorded) in recorded.transactions.into_iter().enumerate() {
             let transaction = recorded.check(index, agents, shift)?;
             transactions.push(transaction);
         }
-        Ok(Self { end: recorded.end, agents, transactions })
+        Ok(Self { end: recorded.end, agents, transactions, times })
     }
 
     /// Whether every transaction follows the one before, and nothing else.
     #[must_use]
-    pub(crate) fn is_linear(&self) -> bool {
+    pub fn is_linear(&self) -> bool {
         self.transactions
             .iter()
             .enumerate()
@@ -136,7 +145,7 @@ impl Trace {
 
     /// Whether every code point of the trace is one UTF-16 unit, so that positions need no conversion.
     #[must_use]
-    pub(crate) fn is_within_bmp(&self) -> bool {
+    pub fn is_within_bmp(&self) -> bool {
         self.transactions
             .iter()
             .flat_map(|transaction| &transaction.patches)
@@ -161,6 +170,7 @@ struct Recording {
 struct RecordedTransaction {
     agent: Option<usize>,
     parents: Option<Vec<usize>>,
+    time: Option<String>,
     patches: Vec<(usize, usize, String)>,
 }
 
