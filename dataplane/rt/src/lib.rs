@@ -3,7 +3,8 @@
 //! Everything the data plane wants from Linux is here, as mechanisms without policy: a group of UDP sockets on
 //! one port steered by the shard byte ([`bind_group`]), one raw io_uring per socket ([`PacketRing`]), a way to
 //! wake a sleeping shard ([`Doorbell`]), one executor per core ([`spawn_shard`]), a clock, entropy, the log's
-//! files ([`LogDir`], [`LogFile`]) and the directory they live in ([`DataDir`]).
+//! files ([`LogDir`], [`LogFile`]) and the directory they live in ([`DataDir`]); and what is needed to see where time
+//! goes: [`CycleClock`], [`Histogram`], [`HiccupMeter`], [`CountingAllocator`].
 //!
 //! What this crate never does: know a protocol, a document or a log record; retry a failed sync; share memory
 //! between shards (a doorbell carries no data).
@@ -13,11 +14,15 @@
 //! the sleep leaves a completion, and the kernel does not sleep over a completion.
 
 mod address;
+mod allocations;
 mod clock;
+mod cycles;
 mod data_dir;
 mod doorbell;
 mod error;
 mod executor;
+mod hiccup;
+mod histogram;
 mod layout;
 mod log_files;
 mod packets;
@@ -25,7 +30,9 @@ mod pages;
 mod slice;
 mod socket;
 
+pub use allocations::{CountingAllocator, thread_allocations};
 pub use clock::{Clock, entropy, unix_ms};
+pub use cycles::CycleClock;
 pub use data_dir::DataDir;
 pub use doorbell::Doorbell;
 pub use error::{Result, RtError};
@@ -33,6 +40,8 @@ pub use executor::{
     MEMLOCK_BYTES_MIN, STACK_BYTES, ShardHandle, allowed_cores, pin_current_thread, run_local, spawn_shard,
     yield_now,
 };
+pub use hiccup::{HICCUP_MIN, Hiccup, HiccupCause, HiccupMeter};
+pub use histogram::Histogram;
 pub use layout::{LAYOUT_VERSION, Layout};
 pub use log_files::{LogBuffer, LogDir, LogFile, LogStorage, PreparingSegment};
 pub use packets::{PacketCounters, PacketRing, PacketRingConfig, Polled, Sent, Wake};
