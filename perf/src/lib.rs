@@ -6,8 +6,18 @@
 //!
 //! This crate must never reach into what it measures: it drives the same public types that the product uses.
 
+pub mod args;
+pub mod context;
 pub mod environment;
+pub mod error;
+pub mod load;
 pub mod peer;
+pub mod peers;
+
+pub mod record;
 pub mod report;
 pub mod result;
 pub mod stages;
+pub mod stall;
+pub mod verdict;
+pub mod workloads;

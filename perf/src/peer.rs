@@ -68,3 +68,106 @@ pub struct Ready {
     /// Whatever its own client needs, hexadecimal.
     pub secret: String,
 }
+
+/// Many connections of one process, for what connecting and staying connected costs.
+pub trait Crowd {
+    /// Makes so many more connections, several at a time where that is faster, and keeps them. Returns when each is
+    /// established on both sides.
+    ///
+    /// # Errors
+    /// A connection failed; how many there are then is not known.
+    fn grow(&mut self, count: usize) -> io::Result<()>;
+
+    /// Does what is due on all of them, so that none is given up; to be called now and then while they idle.
+    ///
+    /// # Errors
+    /// A connection was lost.
+    fn poll(&mut self) -> io::Result<()>;
+}
+
+impl MessageHeader {
+    /// Writes it to the front of a message.
+    ///
+    /// # Panics
+    /// The message is shorter than [`MESSAGE_HEADER_BYTES`].
+    pub fn write(self, message: &mut [u8]) {
+        message[0] = self.request as u8;
+        message[1..8].fill(0);
+        message[8..MESSAGE_HEADER_BYTES].copy_from_slice(&self.number.to_le_bytes());
+    }
+
+    /// Reads it from the front of a message; nothing where that is none.
+    pub fn read(message: &[u8]) -> Option<Self> {
+        let (header, _) = message.split_first_chunk::<MESSAGE_HEADER_BYTES>()?;
+        let request = match header[0] {
+            0 => Request::Echo,
+            1 => Request::Sink,
+            2 => Request::Total,
+            _ => return None,
+        };
+        let (_, number) = header.split_last_chunk::<8>()?;
+        Some(Self { request, number: u64::from_le_bytes(*number) })
+    }
+}
+
+/// What a server does with messages: the same for every transport.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Responder {
+    /// Bytes of [`Request::Sink`] messages.
+    pub sink_bytes: u64,
+    total: [u8; TOTAL_BYTES],
+}
+
+/// Bytes of the reply to [`Request::Total`].
+pub const TOTAL_BYTES: usize = MESSAGE_HEADER_BYTES + 8;
+
+impl Responder {
+    /// The reply to a message, if it has one.
+    pub fn handle_message<'a>(&'a mut self, message: &'a [u8]) -> Option<&'a [u8]> {
+        let header = MessageHeader::read(message)?;
+        match header.request {
+            Request::Echo => Some(message),
+            Request::Sink => {
+                self.sink_bytes += message.len() as u64;
+                None
+            }
+            Request::Total => {
+                header.write(&mut self.total);
+                self.total[MESSAGE_HEADER_BYTES..].copy_from_slice(&self.sink_bytes.to_le_bytes());
+                Some(&self.total)
+            }
+        }
+    }
+}
+
+/// The bytes of [`Request::Sink`] messages that a reply to [`Request::Total`] tells of.
+pub fn read_total(reply: &[u8]) -> Option<u64> {
+    let header = MessageHeader::read(reply)?;
+    let (_, bytes) = reply.split_last_chunk::<8>()?;
+    (header.request == Request::Total && reply.len() == TOTAL_BYTES).then(|| u64::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_garbage_is_not_answered() {
+        let mut responder = Responder::default();
+        assert_eq!(responder.handle_message(&[0; MESSAGE_HEADER_BYTES - 1]), None);
+        assert_eq!(responder.handle_message(&[9; 64]), None);
+    }
+
+    #[test]
+    fn bytes_are_counted_at_the_receiver() {
+        let mut responder = Responder::default();
+        let mut message = [7; 100];
+        MessageHeader { request: Request::Sink, number: 1 }.write(&mut message);
+        assert_eq!(responder.handle_message(&message), None);
+        assert_eq!(responder.handle_message(&message), None);
+        MessageHeader { request: Request::Total, number: 2 }.write(&mut message);
+        let reply = responder.handle_message(&message).expect("it asks");
+        assert_eq!(read_total(reply), Some(200));
+        assert_eq!(MessageHeader::read(reply), Some(MessageHeader { request: Request::Total, number: 2 }));
+    }
+}

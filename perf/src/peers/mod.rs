@@ -1,0 +1,153 @@
+//! The transports that are measured, by name.
+
+#[cfg(feature = "peers")]
+mod certificate;
+#[cfg(feature = "peers")]
+mod driver;
+#[cfg(feature = "peers")]
+mod framing;
+#[cfg(feature = "peers")]
+mod path;
+#[cfg(feature = "peers")]
+pub mod quinn;
+pub mod tcp;
+pub mod udp;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+use crate::error::{Error, Result};
+use crate::peer::{Client, Crowd, Ready};
+use crate::result::Waiting;
+use crate::stall::StallMeter;
+
+/// What a server is started with. It runs on the thread that it is called on, which is pinned, and never returns
+/// unless it breaks: its process is ended.
+pub struct ServerContext<'a> {
+    /// How it waits.
+    pub waiting: Waiting,
+    /// To be called once, when clients may come.
+    pub ready: &'a dyn Fn(Ready),
+    /// To be told of each turn of a loop that never sleeps.
+    pub stalls: &'a StallMeter,
+}
+
+/// What a client is made with.
+pub struct ClientContext<'a> {
+    /// What the server said.
+    pub ready: &'a Ready,
+    /// How it waits.
+    pub waiting: Waiting,
+}
+
+/// Runs a server.
+pub type Serve = fn(&ServerContext<'_>) -> io::Result<()>;
+/// Makes a client that is connected: its first message may be sent.
+pub type Connect = fn(&ClientContext<'_>) -> io::Result<Box<dyn Client>>;
+/// Makes a client of many connections, none of them made yet.
+pub type Gather = fn(&ClientContext<'_>) -> io::Result<Box<dyn Crowd>>;
+
+/// One transport under test.
+#[derive(Clone, Copy)]
+pub struct Peer {
+    /// `raw-udp`, `tcp`, `quantum`, `quinn-stream`, …
+    pub name: &'static str,
+    /// Whether what it sends can be read on the way.
+    pub encrypted: bool,
+    /// Whether it sends again what was lost.
+    pub reliable: bool,
+    /// Largest message that it takes.
+    pub message_bytes_max: usize,
+    /// Runs its server.
+    pub serve: Serve,
+    /// Makes its client.
+    pub connect: Connect,
+    /// Makes many connections, where that means something.
+    pub gather: Option<Gather>,
+}
+
+/// The names of those behind the feature `peers`.
+const OPTIONAL: [&str; 4] = ["quinn-stream", "quinn-datagram", "s2n-quic", "kcp"];
+
+/// Those of them that are in this program.
+#[cfg(feature = "peers")]
+fn optional() -> Vec<Peer> {
+    vec![quinn::STREAM, quinn::DATAGRAM]
+}
+
+/// Those of them that are in this program.
+#[cfg(not(feature = "peers"))]
+fn optional() -> Vec<Peer> {
+    Vec::new()
+}
+
+/// All peers in this program, the floor first.
+pub fn all() -> Vec<Peer> {
+    [udp::PEER, tcp::PEER].into_iter().chain(optional()).collect()
+}
+
+/// The peer of a name.
+///
+/// # Errors
+/// [`Error::PeerNotBuilt`], [`Error::UnknownPeer`].
+pub fn find(name: &str) -> Result<Peer> {
+    let peers = all();
+    if let Some(peer) = peers.iter().find(|peer| peer.name == name) {
+        return Ok(*peer);
+    }
+    if OPTIONAL.contains(&name) {
+        return Err(Error::PeerNotBuilt { name: name.to_owned() });
+    }
+    let names = peers.iter().map(|peer| peer.name);
+    let names: Vec<&str> = names.chain(missing()).collect();
+    Err(Error::UnknownPeer { name: name.to_owned(), known: names.join(", ") })
+}
+
+/// Those that this program was built without.
+pub fn missing() -> Vec<&'static str> {
+    let peers = all();
+    OPTIONAL.into_iter().filter(|name| !peers.iter().any(|peer| peer.name == *name)).collect()
+}
+
+/// Sleeps until there is something to read, which it says, or the instant has passed.
+fn wait_readable(socket: &impl AsFd, deadline: Instant) -> io::Result<bool> {
+    let left = deadline.saturating_duration_since(Instant::now()).min(WAIT_MAX);
+    let left = Timespec::try_from(left).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&left)) {
+        Ok(count) => Ok(count > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Longest sleep at a time.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_not_built_names_the_remedy() {
+        if let Some(name) = missing().first() {
+            let error = find(name).err().expect("it is missing");
+            assert!(error.to_string().contains("--features peers"), "{error}");
+        }
+        let error = find("carrier-pigeon").err().expect("nobody has one");
+        assert!(error.to_string().contains("raw-udp"), "{error}");
+        assert!(error.to_string().contains("kcp"), "{error}");
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        let mut names: Vec<&str> = all().iter().map(|peer| peer.name).chain(missing()).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,186 @@
+//! What is measured, and how repeats of it take turns.
+//!
+//! A [`Measurement`] is one subject under one load. [`measure_all`] does a repeat of each in turn (A B C A B C), so
+//! that a slow minute of the machine hits everybody, judges each, and makes the [`Run`]s.
+
+use std::collections::BTreeMap;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::record::{self, Recorder};
+use crate::result::{Mark, Pace, Repeats, Run, ShardStrip, Verdict, Waiting};
+use crate::stages::Stages;
+use crate::verdict::{ATTEMPTS_PER_REPEAT_MAX, Findings, Judgement, judge, judge_run};
+
+/// What tells a run from its neighbours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Title {
+    /// `rtt`, `bulk`, `ops`, …
+    pub workload: &'static str,
+    /// What is measured.
+    pub subject: String,
+    /// How both ends wait.
+    pub waiting: Waiting,
+    /// What sets the pace.
+    pub pace: Pace,
+    /// By name with unit.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+}
+
+/// One subject under one load.
+pub trait Measurement {
+    /// What it is.
+    fn title(&self) -> Title;
+
+    /// Measures once, with [`Context::effort`]; ends early, with what it has, when [`Context::interrupt`] is set.
+    ///
+    /// # Errors
+    /// The subject cannot be measured at all: the run has failed, the others go on.
+    fn repeat(&mut self, context: &Context) -> Result<Repeat>;
+}
+
+/// What one repeat gave.
+#[derive(Debug, Default)]
+pub struct Repeat {
+    /// What it has to be judged by.
+    pub findings: Findings,
+    /// By name with unit.
+    pub figures: BTreeMap<String, f64>,
+    /// By what was timed.
+    pub latencies: BTreeMap<String, Recorder>,
+    /// What happened meanwhile.
+    pub marks: Vec<Mark>,
+    /// Load of each shard over time.
+    pub shards: Vec<ShardStrip>,
+    /// Where the time went.
+    pub stages: Option<Stages>,
+}
+
+/// The repeats of one measurement so far.
+struct Course {
+    measurement: Box<dyn Measurement>,
+    title: Title,
+    passed: Vec<Repeat>,
+    repeats: Repeats,
+    reasons: Vec<String>,
+    broken: bool,
+}
+
+impl Course {
+    fn wants_more(&self, wanted: u32) -> bool {
+        let tried = self.repeats.passed + self.repeats.stalled + self.repeats.failed;
+        !self.broken
+            && self.repeats.passed + self.repeats.failed < wanted
+            && tried < wanted.saturating_mul(ATTEMPTS_PER_REPEAT_MAX)
+    }
+
+    fn repeat_once(&mut self, context: &Context) {
+        let repeat = match self.measurement.repeat(context) {
+            Ok(repeat) => repeat,
+            Err(error) => {
+                self.broken = true;
+                self.repeats.failed += 1;
+                self.reasons.push(error.to_string());
+                return;
+            }
+        };
+        match judge(&repeat.findings, context.effort.stall_us_max) {
+            Judgement::Passed => {
+                self.repeats.passed += 1;
+                self.passed.push(repeat);
+            }
+            Judgement::Stalled(reasons) => {
+                self.repeats.stalled += 1;
+                self.reasons.extend(reasons);
+            }
+            Judgement::Failed(reasons) => {
+                self.repeats.failed += 1;
+                self.reasons.extend(reasons);
+            }
+        }
+    }
+
+    fn into_run(self) -> Run {
+        let Self { title, passed, repeats, reasons, .. } = self;
+        let verdict = judge_run(repeats, &reasons);
+        let passed = if verdict == Verdict::Passed { passed } else { Vec::new() };
+        let mut figures: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        let mut latencies: BTreeMap<String, Vec<Recorder>> = BTreeMap::new();
+        let (mut marks, mut shards, mut stages) = (Vec::new(), Vec::new(), None);
+        for repeat in passed {
+            for (name, value) in repeat.figures {
+                figures.entry(name).or_default().push(value);
+            }
+            for (name, recorder) in repeat.latencies {
+                latencies.entry(name).or_default().push(recorder);
+            }
+            marks.extend(repeat.marks);
+            // Strips and stages are of one stretch of time: the latest.
+            shards = repeat.shards;
+            stages = repeat.stages.or(stages);
+        }
+        Run {
+            workload: title.workload.to_owned(),
+            subject: title.subject,
+            waiting: title.waiting,
+            pace: title.pace,
+            parameters: title.parameters,
+            verdict,
+            figures: figures
+                .into_iter()
+                .filter_map(|(name, values)| Some((name, record::spread(values)?)))
+                .collect(),
+            latencies: latencies
+                .into_iter()
+                .filter_map(|(name, repeats)| Some((name, record::latency(&repeats)?)))
+                .collect(),
+            repeats,
+            marks,
+            shards,
+            stages,
+        }
+    }
+}
+
+/// Measures everything, repeats taking turns, and keeps the runs in the context, in the given order.
+///
+/// # Errors
+/// [`Error::Interrupted`], with the runs kept as far as they came. What goes wrong with a measurement is the verdict
+/// of its run.
+pub fn measure_all(context: &mut Context, measurements: Vec<Box<dyn Measurement>>) -> Result<()> {
+    let wanted = context.effort.repeats;
+    let mut courses: Vec<Course> = measurements
+        .into_iter()
+        .map(|measurement| Course {
+            title: measurement.title(),
+            measurement,
+            passed: Vec::new(),
+            repeats: Repeats::default(),
+            reasons: Vec::new(),
+            broken: false,
+        })
+        .collect();
+    context.progress.inc_length(courses.len() as u64 * u64::from(wanted));
+    let mut round = 0;
+    while !context.interrupt.is_set() && courses.iter().any(|course| course.wants_more(wanted)) {
+        round += 1;
+        for course in &mut courses {
+            if context.interrupt.is_set() || !course.wants_more(wanted) {
+                continue;
+            }
+            context.progress.set_message(format!(
+                "{} {} ({round} of {wanted})",
+                course.title.workload, course.title.subject
+            ));
+            let stalled_before = course.repeats.stalled;
+            course.repeat_once(context);
+            if course.repeats.stalled == stalled_before {
+                context.progress.inc(1);
+            }
+        }
+    }
+    for course in courses {
+        context.push(course.into_run());
+    }
+    if context.interrupt.is_set() { Err(Error::Interrupted) } else { Ok(()) }
+}
