@@ -18,6 +18,7 @@ use tonic::Streaming;
 use tracing::{info, warn};
 
 use crate::convert;
+use crate::shard_loop::LoopReport;
 use crate::state::{NodeState, ShardState};
 
 /// How often the node's figures go to the control plane.
@@ -32,7 +33,7 @@ const RING_RETRY: Duration = Duration::from_millis(1);
 /// The agent's ends of the rings to and from one shard.
 pub(crate) struct ShardLink {
     pub(crate) commands: Producer<Command>,
-    pub(crate) reports: Consumer<Report>,
+    pub(crate) reports: Consumer<LoopReport>,
     pub(crate) doorbell: Doorbell,
 }
 
@@ -154,10 +155,16 @@ impl Agent {
         let mut applied = None;
         for (shard, link) in self.links.iter_mut().enumerate() {
             while let Some(report) = link.reports.pop() {
-                if let Report::SettingsApplied(version) = report {
+                if let LoopReport::Shard(Report::SettingsApplied(version)) = report {
                     applied = Some(version);
                 }
-                self.state.send_modify(|state| note(&mut state.shards[shard], shard, report));
+                self.state.send_modify(|state| {
+                    let state = &mut state.shards[shard];
+                    match report {
+                        LoopReport::Shard(report) => note(state, shard, &report),
+                        LoopReport::Status(snapshot) => state.last = *snapshot,
+                    }
+                });
             }
         }
         if let (Some(version), Some(outgoing)) = (applied, outgoing) {
@@ -198,8 +205,8 @@ async fn attach(
     Ok((outgoing, incoming))
 }
 
-fn note(state: &mut ShardState, shard: usize, report: Report) {
-    match report {
+fn note(state: &mut ShardState, shard: usize, report: &Report) {
+    match *report {
         Report::Serving { documents, ops, cut_bytes } => {
             info!(shard, documents, ops, cut_bytes, "log recovered");
             state.recovered_ops = ops;
@@ -207,7 +214,6 @@ fn note(state: &mut ShardState, shard: usize, report: Report) {
         }
         Report::Ready => state.ready = true,
         Report::SettingsApplied(version) => info!(shard, version, "settings applied"),
-        Report::Status(figures) => state.figures = figures,
         Report::Drained => state.drained = true,
     }
 }

@@ -28,4 +28,7 @@ pub struct NodeConfig {
     pub datagram_bytes_max: usize,
     /// The size of a log segment.
     pub log_segment_bytes: u64,
+    /// One turn of a shard in so many has its stages timed: [`STAGE_SAMPLE_TURNS`](crate::STAGE_SAMPLE_TURNS)
+    /// unless there is a reason; 0: none.
+    pub stage_sample_turns: u32,
 }

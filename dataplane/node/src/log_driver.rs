@@ -23,7 +23,22 @@ pub(crate) struct LogDriver {
     open: Option<OpenSegment>,
     /// A batch whose segment is not ready yet.
     waiting: Option<Write<LogBuffer>>,
-    in_flight: Option<WriteAt>,
+    in_flight: Option<InFlight>,
+}
+
+/// A batch that the kernel has.
+struct InFlight {
+    at: WriteAt,
+    /// When it got it, for whoever times that.
+    began: Option<u64>,
+}
+
+/// A batch that is on the disk.
+pub(crate) struct Durable {
+    pub(crate) at: WriteAt,
+    pub(crate) buffer: LogBuffer,
+    /// What [`LogDriver::advance`] was told when its write began.
+    pub(crate) began: Option<u64>,
 }
 
 impl LogDriver {
@@ -50,8 +65,8 @@ impl LogDriver {
         self.waiting = Some(write);
     }
 
-    /// Begins the waiting write when its segment is ready.
-    pub(crate) async fn advance(&mut self, ring: &mut PacketRing) -> Result<(), RtError> {
+    /// Begins the waiting write when its segment is ready; `now` comes back with the batch.
+    pub(crate) async fn advance(&mut self, ring: &mut PacketRing, now: Option<u64>) -> Result<(), RtError> {
         while let Some(at) = self.preparing.iter().position(PreparingSegment::is_finished) {
             let done = self.preparing.swap_remove(at);
             self.prepared.push(done.segment());
@@ -70,18 +85,15 @@ impl LogDriver {
             }
         };
         ring.begin_log_write(&file, buffer, at.bytes, at.offset)?;
-        self.in_flight = Some(at);
+        self.in_flight = Some(InFlight { at, began: now });
         Ok(())
     }
 
     /// The batch that has become durable, if one has.
-    pub(crate) fn poll_durable(
-        &mut self,
-        ring: &mut PacketRing,
-    ) -> Result<Option<(WriteAt, LogBuffer)>, RtError> {
+    pub(crate) fn poll_durable(&mut self, ring: &mut PacketRing) -> Result<Option<Durable>, RtError> {
         let Some((buffer, ended)) = ring.poll_log_write() else { return Ok(None) };
         ended?;
-        let at = self.in_flight.take().expect("only what was begun ends");
-        Ok(Some((at, buffer)))
+        let InFlight { at, began } = self.in_flight.take().expect("only what was begun ends");
+        Ok(Some(Durable { at, buffer, began }))
     }
 }

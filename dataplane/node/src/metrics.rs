@@ -2,9 +2,16 @@
 
 use std::fmt::Write;
 
+use rt::Histogram;
+
 use crate::state::{NodeState, ShardState};
 
-/// One line per shard and figure: `aetherflow_NAME{shard="N"} VALUE`; counters end in `_total`.
+/// Bounds of a histogram's buckets: powers of two from 256 ns to 1.07 s, in nanoseconds.
+const BUCKET_BITS: std::ops::RangeInclusive<u32> = 8..=30;
+const NS_PER_S: f64 = 1e9;
+
+/// One line per shard and figure: `aetherflow_NAME{shard="N"} VALUE`; counters end in `_total`. Behind them the
+/// histograms of stages and hiccups, in seconds.
 pub(crate) fn render(state: &NodeState) -> String {
     let mut names: Vec<(&str, bool)> =
         state.shards.iter().flat_map(figures).map(|(name, gauge, _)| (name, gauge)).collect();
@@ -20,29 +27,128 @@ pub(crate) fn render(state: &NodeState) -> String {
             }
         }
     }
+    stages(&mut text, state);
+    hiccups(&mut text, state);
     text
 }
 
 fn figures(shard: &ShardState) -> impl Iterator<Item = (&'static str, bool, u64)> {
-    shard.figures.iter().map(|figure| (figure.name, figure.is_gauge, figure.value))
+    shard.last.figures.iter().map(|figure| (figure.name, figure.is_gauge, figure.value))
+}
+
+fn stages(text: &mut String, state: &NodeState) {
+    let timings = || state.shards.iter().map(|shard| &shard.last.timings).enumerate();
+    if timings().all(|(_, timings)| timings.stages.is_empty()) {
+        return;
+    }
+    head(
+        text,
+        "stage_sample_turns",
+        "gauge",
+        "One turn of the shard's loop in so many has its stages timed; 0: none.",
+    );
+    for (shard, timings) in timings() {
+        let _ = writeln!(text, "aetherflow_stage_sample_turns{{shard=\"{shard}\"}} {}", timings.sample_turns);
+    }
+    head(
+        text,
+        "stage_seconds",
+        "histogram",
+        "Time in a stage of a shard's turn without the stages inside it, of the turns that were timed: receive \
+         (datagrams taken from the kernel, by turn), open (decrypted and parsed, by datagram), statesync (by \
+         message), log (appended, by op), fan_out (handed to connections), seal (framed and encrypted, by \
+         datagram), send (given to the kernel, by turn), integrate (cached documents, by turn), turn (all of it). \
+         fsync, from a batch's submission until it is on the disk, is timed for every batch.",
+    );
+    for (shard, timings) in timings() {
+        for (stage, histogram) in &timings.stages {
+            let labels = format!("shard=\"{shard}\",stage=\"{}\"", stage.name());
+            buckets(text, "stage_seconds", &labels, histogram);
+        }
+    }
+}
+
+fn hiccups(text: &mut String, state: &NodeState) {
+    let timings = || state.shards.iter().map(|shard| &shard.last.timings).enumerate();
+    if timings().all(|(_, timings)| timings.stages.is_empty()) {
+        return;
+    }
+    head(
+        text,
+        "hiccup_seconds",
+        "histogram",
+        "Turns of a shard's loop that took 100 us and more, sleep not counted. Cause stolen: the thread did not \
+         have its core; over_budget: the turn's own work.",
+    );
+    for (shard, timings) in timings() {
+        for (cause, histogram) in [("stolen", &timings.stolen), ("over_budget", &timings.over_budget)] {
+            let labels = format!("shard=\"{shard}\",cause=\"{cause}\"");
+            buckets(text, "hiccup_seconds", &labels, histogram);
+        }
+    }
+    head(text, "hiccup_longest_seconds", "gauge", "The longest turn of a shard's loop since the start.");
+    for (shard, timings) in timings() {
+        let longest = timings.stolen.max_ns().max(timings.over_budget.max_ns()) as f64 / NS_PER_S;
+        let _ = writeln!(text, "aetherflow_hiccup_longest_seconds{{shard=\"{shard}\"}} {longest}");
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP aetherflow_{name} {help}");
+    let _ = writeln!(text, "# TYPE aetherflow_{name} {kind}");
+}
+
+fn buckets(text: &mut String, name: &str, labels: &str, histogram: &Histogram) {
+    for bits in BUCKET_BITS {
+        let below = histogram.count_below(1 << bits);
+        let bound = (1_u64 << bits) as f64 / NS_PER_S;
+        let _ = writeln!(text, "aetherflow_{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+    }
+    let (count, sum) = (histogram.count(), histogram.sum_ns() as f64 / NS_PER_S);
+    let _ = writeln!(text, "aetherflow_{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
+    let _ = writeln!(text, "aetherflow_{name}_sum{{{labels}}} {sum}");
+    let _ = writeln!(text, "aetherflow_{name}_count{{{labels}}} {count}");
 }
 
 #[cfg(test)]
 mod tests {
-    use shard::Figure;
+    use shard::{Figure, Stage};
 
     use super::*;
 
     #[test]
     fn a_figure_of_the_second_shard_is_missing() {
         let mut state = NodeState::new(2);
-        state.shards[0].figures = vec![Figure::counter("ops_logged", 3), Figure::gauge("documents", 1)];
-        state.shards[1].figures = vec![Figure::counter("ops_logged", 4)];
+        state.shards[0].last.figures = vec![Figure::counter("ops_logged", 3), Figure::gauge("documents", 1)];
+        state.shards[1].last.figures = vec![Figure::counter("ops_logged", 4)];
         let expected = "# TYPE aetherflow_documents gauge\n\
             aetherflow_documents{shard=\"0\"} 1\n\
             # TYPE aetherflow_ops_logged_total counter\n\
             aetherflow_ops_logged_total{shard=\"0\"} 3\n\
             aetherflow_ops_logged_total{shard=\"1\"} 4\n";
         assert_eq!(render(&state), expected);
+    }
+
+    #[test]
+    fn a_stage_is_told_in_another_unit_or_bucket() {
+        let mut state = NodeState::new(1);
+        let mut sealed = Histogram::new();
+        [200, 700, 1_500_000_000].into_iter().for_each(|ns| sealed.record(ns));
+        state.shards[0].last.timings.stages = vec![(Stage::Seal, sealed)];
+        state.shards[0].last.timings.stolen.record(2_500_000);
+        let text = render(&state);
+        for line in [
+            "# TYPE aetherflow_stage_seconds histogram",
+            "aetherflow_stage_seconds_bucket{shard=\"0\",stage=\"seal\",le=\"0.000000256\"} 1",
+            "aetherflow_stage_seconds_bucket{shard=\"0\",stage=\"seal\",le=\"0.000001024\"} 2",
+            "aetherflow_stage_seconds_bucket{shard=\"0\",stage=\"seal\",le=\"1.073741824\"} 2",
+            "aetherflow_stage_seconds_bucket{shard=\"0\",stage=\"seal\",le=\"+Inf\"} 3",
+            "aetherflow_stage_seconds_sum{shard=\"0\",stage=\"seal\"} 1.5000009",
+            "aetherflow_stage_seconds_count{shard=\"0\",stage=\"seal\"} 3",
+            "aetherflow_hiccup_seconds_count{shard=\"0\",cause=\"stolen\"} 1",
+            "aetherflow_hiccup_longest_seconds{shard=\"0\"} 0.0025",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line} is missing in\n{text}");
+        }
     }
 }

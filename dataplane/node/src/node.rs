@@ -20,6 +20,7 @@ use crate::metrics;
 use crate::shard_loop::AgentLink;
 use crate::shard_start::{ShardPlan, ShardStarted};
 use crate::state::NodeState;
+use crate::timings::ShardSnapshot;
 
 /// Commands under way to a shard: a handful of each kind.
 const COMMANDS_MAX: usize = 64;
@@ -149,6 +150,12 @@ impl Node {
     pub fn metrics(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let state = self.state.clone();
         move || metrics::render(&state.borrow())
+    }
+
+    /// What each shard last reported, at most a second ago.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<ShardSnapshot> {
+        self.state.borrow().shards.iter().map(|shard| shard.last.clone()).collect()
     }
 
     /// Ends only when a shard has stopped by itself, as it does when its log cannot be written: then the process

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use quantum::Now;
 use rings::spsc::{Consumer, Producer};
-use rt::{Clock, LogBuffer, PacketRing, Sent, unix_ms};
-use shard::{Command, Figure, IdlePolicy, Report, Shard};
+use rt::{HiccupMeter, LogBuffer, PacketRing, Sent};
+use shard::{Command, Figure, IdlePolicy, Probe, Report, Shard, Stage};
 use wire::{Span, Time};
 
 use crate::error::NodeError;
-use crate::log_driver::LogDriver;
+use crate::log_driver::{Durable, LogDriver};
+use crate::loop_clock::LoopClock;
+use crate::stage_probe::StageProbe;
+use crate::timings::{ShardSnapshot, Timings};
 
 /// How often a shard reports its figures.
 const STATUS_INTERVAL: Span = Span::from_ms(1_000);
@@ -19,39 +22,63 @@ const SEGMENT_POLL: Duration = Duration::from_millis(1);
 /// Datagrams sent in one turn at the most, so that what comes in is never kept waiting long.
 const SENDS_PER_TURN: usize = 256;
 
+/// What a loop tells the agent.
+pub(crate) enum LoopReport {
+    /// What its shard says.
+    Shard(Report),
+    /// What it has done and holds, and where its time went.
+    Status(Box<ShardSnapshot>),
+}
+
 /// A shard's ends of the rings to and from its agent.
 pub(crate) struct AgentLink {
     pub(crate) commands: Consumer<Command>,
-    pub(crate) reports: Producer<Report>,
+    pub(crate) reports: Producer<LoopReport>,
     /// Tells the agent that a report is there.
     pub(crate) notify: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// All that a loop works with.
 pub(crate) struct ShardLoop {
-    pub(crate) shard: Shard<LogBuffer>,
+    shard: Shard<LogBuffer, StageProbe>,
     pub(crate) ring: PacketRing,
-    pub(crate) log: LogDriver,
-    pub(crate) link: AgentLink,
-    pub(crate) idle_policy: IdlePolicy,
-    pub(crate) clock: Clock,
+    log: LogDriver,
+    link: AgentLink,
+    idle_policy: IdlePolicy,
+    clock: LoopClock,
+    hiccups: HiccupMeter,
+    status_due: Time,
+    /// Times the core was offered to others while a log write was in flight: each is a system call.
+    core_yields: u64,
 }
 
 impl ShardLoop {
+    /// On the core where it will run.
+    pub(crate) fn new(
+        shard: Shard<LogBuffer, StageProbe>,
+        ring: PacketRing,
+        log: LogDriver,
+        link: AgentLink,
+        idle_policy: IdlePolicy,
+    ) -> Self {
+        let (clock, hiccups) = (LoopClock::new(), HiccupMeter::new());
+        let (status_due, core_yields) = (Time::ZERO, 0);
+        Self { shard, ring, log, link, idle_policy, clock, hiccups, status_due, core_yields }
+    }
+
     /// Serves until the shard has drained.
     pub(crate) async fn run(mut self) -> Result<(), NodeError> {
         self.make_incarnation_durable().await?;
-        let mut last_work = self.clock.now();
-        let mut status_due = Time::ZERO;
+        self.hiccups.reset();
+        let mut last_work = self.clock.now().mono;
         loop {
-            let now = self.now();
+            let mut now = self.clock.now();
             let mut worked = self.take_in(now)?;
-            let now = self.now();
-            worked |= self.shard.run_background();
-            if now.mono >= status_due {
-                status_due = now.mono + STATUS_INTERVAL;
-                self.report(Report::Status(self.figures()));
+            if worked {
+                now = self.clock.now();
             }
+            worked |= self.shard.run_background();
+            let reported = self.report_status(now.mono);
             worked |= self.put_out(now).await?;
             if self.shard.is_drained() {
                 return Ok(());
@@ -59,9 +86,11 @@ impl ShardLoop {
             if worked {
                 last_work = now.mono;
             } else if now.mono.since(last_work) >= self.idle_policy.spin() {
-                self.sleep(now.mono, status_due)?;
+                self.sleep(now.mono)?;
             }
             rt::yield_now().await;
+            self.shard.probe().turn(worked);
+            self.hiccups.turn(worked || reported);
         }
     }
 
@@ -69,27 +98,25 @@ impl ShardLoop {
     /// have the same number.
     async fn make_incarnation_durable(&mut self) -> Result<(), NodeError> {
         while !self.shard.is_durable() {
-            let now = self.now();
+            let now = self.clock.now();
             self.put_out(now).await?;
             self.ring.wait(Some(SEGMENT_POLL), || true)?;
             // Who comes this early comes again.
             self.ring.poll(|_, _| {})?;
-            if let Some((at, buffer)) = self.log.poll_durable(&mut self.ring)? {
-                self.shard.handle_durable(now, at, Some(buffer));
-            }
+            self.take_durable(now)?;
         }
         Ok(())
     }
 
     /// Everything that has come: datagrams, finished writes, commands, timers.
     fn take_in(&mut self, now: Now) -> Result<bool, NodeError> {
+        self.core_yields += u64::from(self.ring.log_write_in_flight());
         let shard = &mut self.shard;
+        shard.probe().enter(Stage::Receive);
         let polled = self.ring.poll(|from, datagram| shard.handle_datagram(now, from, datagram))?;
+        shard.probe().leave_if(polled.datagrams > 0);
         let mut worked = polled.datagrams > 0 || polled.more;
-        if let Some((at, buffer)) = self.log.poll_durable(&mut self.ring)? {
-            self.shard.handle_durable(now, at, Some(buffer));
-            worked = true;
-        }
+        worked |= self.take_durable(now)?;
         while let Some(command) = self.link.commands.pop() {
             if let Command::Settings(settings) = &command {
                 self.idle_policy = settings.idle_policy;
@@ -104,6 +131,18 @@ impl ShardLoop {
         Ok(worked)
     }
 
+    /// A batch that has become durable, if one has.
+    fn take_durable(&mut self, now: Now) -> Result<bool, NodeError> {
+        let Some(Durable { at, buffer, began }) = self.log.poll_durable(&mut self.ring)? else {
+            return Ok(false);
+        };
+        if let Some(began) = began {
+            self.shard.probe().record_since(Stage::Fsync, began);
+        }
+        self.shard.handle_durable(now, at, Some(buffer));
+        Ok(true)
+    }
+
     /// Everything that goes out: writes, datagrams, reports.
     async fn put_out(&mut self, now: Now) -> Result<bool, NodeError> {
         let mut worked = false;
@@ -114,7 +153,9 @@ impl ShardLoop {
             self.log.write(write);
             worked = true;
         }
-        self.log.advance(&mut self.ring).await?;
+        let began = self.shard.probe().now();
+        self.log.advance(&mut self.ring, began).await?;
+        self.shard.probe().enter(Stage::Send);
         for _ in 0..SENDS_PER_TURN {
             let shard = &mut self.shard;
             let sent =
@@ -125,18 +166,19 @@ impl ShardLoop {
             }
         }
         self.ring.flush()?;
+        self.shard.probe().leave_if(worked);
         while let Some(report) = self.shard.poll_report() {
             if matches!(report, Report::Drained) {
-                self.report(Report::Status(self.figures()));
+                self.tell_status();
             }
-            self.report(report);
+            self.report(LoopReport::Shard(report));
         }
         Ok(worked)
     }
 
     /// Sleeps until something comes or a timer is due.
-    fn sleep(&mut self, now: Time, status_due: Time) -> Result<(), NodeError> {
-        let due = self.shard.poll_timeout().map_or(status_due, |timer| timer.min(status_due));
+    fn sleep(&mut self, now: Time) -> Result<(), NodeError> {
+        let due = self.shard.poll_timeout().map_or(self.status_due, |timer| timer.min(self.status_due));
         let mut until = due.since(now).as_duration();
         if self.log.is_preparing() {
             // The doorbell rings a moment before the segment is ready.
@@ -144,7 +186,30 @@ impl ShardLoop {
         }
         let commands = &self.link.commands;
         self.ring.wait(Some(until), || commands.is_empty())?;
+        self.hiccups.resume();
         Ok(())
+    }
+
+    /// Tells the agent how the shard is, when that is due.
+    fn report_status(&mut self, now: Time) -> bool {
+        let is_due = now >= self.status_due;
+        if is_due {
+            self.status_due = now + STATUS_INTERVAL;
+            self.tell_status();
+        }
+        is_due
+    }
+
+    fn tell_status(&mut self) {
+        let figures = self.figures();
+        let probe = self.shard.probe();
+        let timings = Timings {
+            sample_turns: probe.sample_turns(),
+            stages: Stage::ALL.into_iter().zip(probe.histograms().iter().cloned()).collect(),
+            stolen: self.hiccups.stolen().clone(),
+            over_budget: self.hiccups.over_budget().clone(),
+        };
+        self.report(LoopReport::Status(Box::new(ShardSnapshot { figures, timings })));
     }
 
     fn figures(&self) -> Vec<Figure> {
@@ -160,19 +225,17 @@ impl ShardLoop {
             Figure::counter("ring_send_slots_exhausted", ring.send_slots_exhausted),
             Figure::counter("ring_waits", ring.waits),
             Figure::counter("ring_syscalls", ring.syscalls),
+            Figure::counter("core_yields", self.core_yields),
         ]);
+        figures.extend(rt::thread_allocations().map(|count| Figure::counter("allocations", count)));
         figures
     }
 
     /// Figures that find no room are followed by newer ones; everything else is waited for by the agent, and
     /// its ring is larger than all that can be under way.
-    fn report(&mut self, report: Report) {
+    fn report(&mut self, report: LoopReport) {
         if self.link.reports.try_push(report).is_ok() {
             (self.link.notify)();
         }
-    }
-
-    fn now(&self) -> Now {
-        Now { mono: self.clock.now(), unix_ms: unix_ms() }
     }
 }

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::sync::mpsc;
 
 use quantum::EndpointLimits;
-use rt::{Clock, Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfig, ShardHandle, unix_ms};
+use rt::{Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfig, ShardHandle, unix_ms};
 use shard::{Report, Shard, ShardConfig};
 use statesync::{Placement, StateSync, SyncConfig};
 use wal::{Body, LogConfig, LogPosition, LogWriter, Op, Open};
@@ -14,7 +14,8 @@ use wire::sync::DocumentKind;
 use crate::config::NodeConfig;
 use crate::error::NodeError;
 use crate::log_driver::LogDriver;
-use crate::shard_loop::{AgentLink, ShardLoop};
+use crate::shard_loop::{AgentLink, LoopReport, ShardLoop};
+use crate::stage_probe::StageProbe;
 
 /// Partitions assumed until the control plane sends the map; nobody is served before that.
 const PARTITIONS_UNTIL_TOLD: u32 = 256;
@@ -68,9 +69,9 @@ impl ShardPlan {
         let open = Open { incarnation: position.incarnation + 1, unix_ms: unix_ms() };
         log.append_open(open).map_err(|error| NodeError::Config(error.to_string()))?;
         let driver = LogDriver::new(self.log_dir.clone(), self.config.log_segment_bytes, ring.doorbell());
-        let shard = Shard::new(self.shard_config()?, sync, log);
-        let (idle_policy, clock) = (self.config.idle_policy, Clock::new());
-        Ok(ShardLoop { shard, ring, log: driver, link, idle_policy, clock })
+        let probe = StageProbe::new(self.config.stage_sample_turns);
+        let shard = Shard::with_probe(self.shard_config()?, sync, log, probe);
+        Ok(ShardLoop::new(shard, ring, driver, link, self.config.idle_policy))
     }
 
     /// Reads the log back into documents.
@@ -104,7 +105,7 @@ impl ShardPlan {
         let cut_bytes = recovered.repair.as_ref().map_or(0, |repair| repair.range.end - repair.range.start);
         let report = Report::Serving { documents: stats.documents, ops: stats.ops_recovered, cut_bytes };
         // The ring is new: there is room.
-        let _ = link.reports.try_push(report);
+        let _ = link.reports.try_push(LoopReport::Shard(report));
         (link.notify)();
         Ok((sync, recovered.position))
     }

@@ -1,6 +1,6 @@
 //! What the agent knows of its shards, for whoever asks the node.
 
-use shard::Figure;
+use crate::timings::ShardSnapshot;
 
 /// A node as its agent sees it.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +19,8 @@ pub(crate) struct ShardState {
     pub(crate) ready: bool,
     pub(crate) drained: bool,
     pub(crate) recovered_ops: u64,
-    /// The last figures that it reported.
-    pub(crate) figures: Vec<Figure>,
+    /// What it reported last.
+    pub(crate) last: ShardSnapshot,
 }
 
 impl NodeState {
@@ -36,6 +36,6 @@ impl NodeState {
 impl ShardState {
     /// A figure by name; zero when it has not been reported yet.
     pub(crate) fn figure(&self, name: &str) -> u64 {
-        self.figures.iter().find(|figure| figure.name == name).map_or(0, |figure| figure.value)
+        self.last.figure(name)
     }
 }

@@ -4,7 +4,6 @@ use statesync::Placement;
 use wire::Guuid;
 
 use crate::idle::IdlePolicy;
-use crate::status::Figure;
 
 /// The settings that a running shard applies without a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,8 +53,6 @@ pub enum Report {
     Ready,
     /// Settings of this version are in force.
     SettingsApplied(u64),
-    /// What it has done and holds.
-    Status(Vec<Figure>),
     /// Everything is durable and told; the shard has stopped.
     Drained,
 }

@@ -9,6 +9,7 @@
 mod command;
 mod idle;
 mod log;
+mod probe;
 mod shard;
 mod sink;
 mod status;
@@ -17,5 +18,6 @@ mod tests;
 
 pub use command::{Command, Report, ShardSettings};
 pub use idle::IdlePolicy;
+pub use probe::{Probe, Stage};
 pub use shard::{Shard, ShardConfig};
 pub use status::Figure;

@@ -12,7 +12,7 @@ use wire::sync::Channel;
 use wire::{Span, TicketKeyRing, Time};
 
 use crate::command::{Command, Report, ShardSettings};
-use crate::log::OpLog;
+use crate::probe::{Probe, Stage};
 use crate::sink::{AfterDatagram, Sink, connection, subscriber};
 use crate::status::{self, Figure};
 
@@ -59,7 +59,9 @@ enum Drain {
 /// A turn of the driver: `handle_datagram` for all that came, `handle_command`, `handle_timeout`,
 /// `run_background`; then `poll_transmit`, `poll_write` and `poll_report` until each has nothing; then sleep
 /// until `poll_timeout` at the latest.
-pub struct Shard<B: AlignedBuffer> {
+///
+/// `P` times the stages; [`new`](Self::new) makes a shard without.
+pub struct Shard<B: AlignedBuffer, P = ()> {
     endpoint: Endpoint,
     transport: quantum::Config,
     sync: StateSync,
@@ -72,14 +74,23 @@ pub struct Shard<B: AlignedBuffer> {
     has_placement: bool,
     is_ready: bool,
     reports: VecDeque<Report>,
+    probe: P,
 }
 
 impl<B: AlignedBuffer> Shard<B> {
+    /// A shard whose stages nobody times; otherwise as [`with_probe`](Self::with_probe).
+    #[must_use]
+    pub fn new(config: ShardConfig, sync: StateSync, log: LogWriter<B>) -> Self {
+        Self::with_probe(config, sync, log, ())
+    }
+}
+
+impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     /// Takes the recovered documents and the log behind them. Nobody is served before the ticket keys and the
     /// placement have come: without keys no connection can be opened, and they are held back until it is known
     /// what is owned here.
     #[must_use]
-    pub fn new(config: ShardConfig, sync: StateSync, log: LogWriter<B>) -> Self {
+    pub fn with_probe(config: ShardConfig, sync: StateSync, log: LogWriter<B>, probe: P) -> Self {
         let endpoint = Endpoint::new(Arc::new(config.transport.clone()), config.limits, config.entropy);
         Self {
             endpoint,
@@ -93,14 +104,20 @@ impl<B: AlignedBuffer> Shard<B> {
             has_placement: false,
             is_ready: false,
             reports: VecDeque::new(),
+            probe,
         }
+    }
+
+    /// Who times the stages: the driver tells it of those that are the driver's own.
+    pub const fn probe(&mut self) -> &mut P {
+        &mut self.probe
     }
 
     /// One received datagram; it is decrypted in place.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &mut [u8]) {
-        let mut log = OpLog(&mut self.log);
-        let mut sink = Sink { now: now.mono, sync: &mut self.sync, log: &mut log, after: &mut self.after };
-        self.endpoint.handle_datagram(now, from, datagram, &mut sink);
+        self.probe.enter(Stage::Open);
+        let Self { endpoint, sync, log, probe, after, .. } = self;
+        endpoint.handle_datagram(now, from, datagram, &mut Sink { now: now.mono, sync, log, probe, after });
         for (key, channel, bytes) in self.after.consumed.drain(..) {
             self.endpoint.consume(key, channel, bytes);
         }
@@ -108,6 +125,7 @@ impl<B: AlignedBuffer> Shard<B> {
             // Unreliable: a probe that finds no room is a lost probe.
             let _ = self.endpoint.send(key, Channel::Probe, probe);
         }
+        self.probe.leave();
         self.settle(now);
     }
 
@@ -169,12 +187,21 @@ impl<B: AlignedBuffer> Shard<B> {
 
     /// Integrates some queued ops into cached documents; true when more are left.
     pub fn run_background(&mut self) -> bool {
-        self.sync.run_background(INTEGRATE_OPS_PER_TURN)
+        if !self.sync.has_background() {
+            return false;
+        }
+        self.probe.enter(Stage::Integrate);
+        let more = self.sync.run_background(INTEGRATE_OPS_PER_TURN);
+        self.probe.leave();
+        more
     }
 
     /// The next datagram to send, written into `buffer`.
     pub fn poll_transmit(&mut self, now: Now, buffer: &mut [u8]) -> Option<(SocketAddr, usize)> {
-        self.endpoint.poll_transmit(now.mono, buffer)
+        self.probe.enter(Stage::Seal);
+        let transmit = self.endpoint.poll_transmit(now.mono, buffer);
+        self.probe.leave_if(transmit.is_some());
+        transmit
     }
 
     /// The next batch to write; none while one is in flight.
@@ -234,8 +261,17 @@ impl<B: AlignedBuffer> Shard<B> {
 
     /// Carries what one machine put out into the other until both are quiet.
     fn settle(&mut self, now: Now) {
+        self.probe.enter(Stage::FanOut);
+        let any = self.carry(now);
+        self.probe.leave_if(any);
+    }
+
+    /// Whether there was anything.
+    fn carry(&mut self, now: Now) -> bool {
+        let mut any = false;
         loop {
             while let Some((key, event)) = self.endpoint.poll_event() {
+                any = true;
                 match event {
                     Event::Connected => {}
                     Event::Writable => self.sync.handle_writable(subscriber(key)),
@@ -244,7 +280,8 @@ impl<B: AlignedBuffer> Shard<B> {
                     }
                 }
             }
-            let Some(output) = self.sync.poll_output() else { return };
+            let Some(output) = self.sync.poll_output() else { return any };
+            any = true;
             match output {
                 Output::Send { to, channel, message } => {
                     match self.endpoint.send(connection(to), channel, message) {

@@ -2,16 +2,21 @@
 
 use bytes::Bytes;
 use quantum::{ConnectionKey, MessageSink};
-use statesync::{AppendLog, Session, StateSync, SubscriberKey};
+use statesync::{Session, StateSync, SubscriberKey};
+use wal::{AlignedBuffer, LogWriter};
 use wire::sync::Channel;
 use wire::{Ticket, Time};
 
+use crate::log::OpLog;
+use crate::probe::{Probe, Stage};
+
 /// Lends state sync and the log to the endpoint for the length of one datagram, and notes what the endpoint
 /// has to do afterwards.
-pub(crate) struct Sink<'a, L> {
+pub(crate) struct Sink<'a, B: AlignedBuffer, P> {
     pub(crate) now: Time,
     pub(crate) sync: &'a mut StateSync,
-    pub(crate) log: &'a mut L,
+    pub(crate) log: &'a mut LogWriter<B>,
+    pub(crate) probe: &'a mut P,
     pub(crate) after: &'a mut AfterDatagram,
 }
 
@@ -34,7 +39,7 @@ pub(crate) fn connection(key: SubscriberKey) -> ConnectionKey {
     ConnectionKey::from_u64(key.0)
 }
 
-impl<L: AppendLog> MessageSink for Sink<'_, L> {
+impl<B: AlignedBuffer, P: Probe> MessageSink for Sink<'_, B, P> {
     fn on_open(&mut self, from: ConnectionKey, ticket: &Ticket) {
         let session = Session {
             session_id: ticket.session_id,
@@ -53,6 +58,9 @@ impl<L: AppendLog> MessageSink for Sink<'_, L> {
             Some((key, last, bytes)) if (*key, *last) == (from, channel) => *bytes += message.len(),
             _ => self.after.consumed.push((from, channel, message.len())),
         }
-        self.sync.handle_message(self.now, subscriber(from), channel, message, self.log);
+        self.probe.enter(Stage::Statesync);
+        let mut log = OpLog { log: &mut *self.log, probe: &mut *self.probe };
+        self.sync.handle_message(self.now, subscriber(from), channel, message, &mut log);
+        self.probe.leave();
     }
 }

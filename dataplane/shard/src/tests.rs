@@ -11,7 +11,7 @@ use wal::{LogConfig, LogPosition, LogWriter};
 use wire::sync::{Channel, Client, DocumentKind, Join, Server};
 use wire::{Access, Code, Grant, Guuid, Ticket, TicketKeyRing, Time};
 
-use crate::{Command, Report, Shard, ShardConfig};
+use crate::{Command, Probe, Report, Shard, ShardConfig, Stage};
 
 const KEY: (u32, [u8; 32]) = (1, [7; 32]);
 
@@ -24,8 +24,31 @@ impl MessageSink for Inbox {
     }
 }
 
+/// Notes each stage as it is entered, and how deep.
+#[derive(Default)]
+struct Notes {
+    open: Vec<Stage>,
+    entered: Vec<(usize, Stage)>,
+    samples: Vec<Stage>,
+}
+
+impl Probe for Notes {
+    fn enter(&mut self, stage: Stage) {
+        self.entered.push((self.open.len(), stage));
+        self.open.push(stage);
+    }
+
+    fn leave(&mut self) {
+        self.samples.push(self.open.pop().expect("left more often than entered"));
+    }
+
+    fn leave_idle(&mut self) {
+        self.open.pop().expect("left more often than entered");
+    }
+}
+
 struct Bench {
-    shard: Shard<HeapBuffer>,
+    shard: Shard<HeapBuffer, Notes>,
     client: Connection,
     inbox: Inbox,
     now: Now,
@@ -50,7 +73,7 @@ impl Bench {
             entropy: [3; 32],
         };
         let now = Now { mono: Time::from_us(1), unix_ms: 1_000_000 };
-        let mut shard = Shard::new(config, sync, log);
+        let mut shard = Shard::with_probe(config, sync, log, Notes::default());
         shard.handle_command(now, Command::TicketKeys(vec![KEY]));
         let ticket = Ticket {
             session_id: session(),
@@ -125,6 +148,30 @@ fn an_op_is_acknowledged_before_its_write_is_durable() {
     bench.shard.handle_durable(bench.now, write.at, Some(write.buffer));
     bench.exchange();
     assert_eq!(bench.acked(), [5]);
+}
+
+#[test]
+fn a_stage_of_an_op_is_not_timed_or_twice() {
+    let mut bench = Bench::new();
+    bench.say(&join());
+    bench.exchange();
+    *bench.shard.probe() = Notes::default();
+    bench.say(&Client::Op { handle: 1, counter: 5, payload: b"edit" });
+    bench.exchange();
+    let probe = std::mem::take(bench.shard.probe());
+    assert!(probe.open.is_empty(), "still open: {:?}", probe.open);
+    let of_op = [(0, Stage::Open), (1, Stage::Statesync), (2, Stage::Log), (0, Stage::FanOut)];
+    assert_eq!(probe.entered[..4], of_op);
+    let count = |stage| probe.samples.iter().filter(|sample| **sample == stage).count();
+    assert_eq!((count(Stage::Statesync), count(Stage::Log)), (1, 1), "{:?}", probe.samples);
+    assert_eq!(count(Stage::FanOut), 0, "nobody else has the document open: nothing is handed out");
+
+    let write = bench.shard.poll_write().expect("the op waits to be written");
+    bench.shard.handle_durable(bench.now, write.at, Some(write.buffer));
+    assert_eq!(std::mem::take(bench.shard.probe()).samples, [Stage::FanOut], "the acknowledgement");
+    bench.exchange();
+    let probe = std::mem::take(bench.shard.probe());
+    assert_eq!(probe.samples.iter().filter(|stage| **stage == Stage::Seal).count(), 1, "one datagram");
 }
 
 #[test]

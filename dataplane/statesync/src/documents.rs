@@ -105,6 +105,12 @@ impl StateSync {
         }
     }
 
+    /// Whether there is anything for [`run_background`](Self::run_background) to do.
+    #[must_use]
+    pub fn has_background(&self) -> bool {
+        !self.queued_documents.is_empty()
+    }
+
     /// Integrates up to `updates_max` queued updates into their caches. True when more are left.
     pub fn run_background(&mut self, updates_max: usize) -> bool {
         let mut left = updates_max;

@@ -1,0 +1,34 @@
+//! What a shard measured of itself.
+
+use rt::Histogram;
+use shard::{Figure, Stage};
+
+/// What a shard has timed since its start.
+#[derive(Clone, Debug, Default)]
+pub struct Timings {
+    /// One turn in so many was timed; 0: none.
+    pub sample_turns: u32,
+    /// Each stage, in the order in which an op passes them.
+    pub stages: Vec<(Stage, Histogram)>,
+    /// Turns during which the thread did not have its core.
+    pub stolen: Histogram,
+    /// Turns that their own work made too long.
+    pub over_budget: Histogram,
+}
+
+/// One shard as it last reported, at most a second ago.
+#[derive(Clone, Debug, Default)]
+pub struct ShardSnapshot {
+    /// What it has done and holds.
+    pub figures: Vec<Figure>,
+    /// Where its time went.
+    pub timings: Timings,
+}
+
+impl ShardSnapshot {
+    /// A figure by name; zero when it has not been reported yet.
+    #[must_use]
+    pub fn figure(&self, name: &str) -> u64 {
+        self.figures.iter().find(|figure| figure.name == name).map_or(0, |figure| figure.value)
+    }
+}
