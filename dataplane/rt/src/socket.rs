@@ -180,7 +180,16 @@ fn clamp_int(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX).min(i32::MAX / 2)
 }
 
-fn set_int(fd: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+/// An option of a socket that is an int.
+pub(crate) fn get_int(fd: RawFd, level: i32, option: i32) -> io::Result<i32> {
+    let mut value = 0_i32;
+    let mut length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `value` and `length` are writable, and `length` says how much of `value` there is.
+    let result = unsafe { libc::getsockopt(fd, level, option, (&raw mut value).cast(), &raw mut length) };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+pub(crate) fn set_int(fd: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     let bytes = bytemuck::bytes_of(&value);
     // SAFETY: the option takes an int, and `bytes` is one that lives across the call.
     let result =

@@ -3,18 +3,22 @@
 use wire::limits::DATAGRAM_BYTES_MAX;
 
 use super::receive::PAYLOAD_OFFSET;
+use super::segments::TRAIN_BYTES_MAX;
 use crate::{Result, RtError};
 
-const RECEIVE_BUFFERS_DEFAULT: u16 = 1024;
-const SEND_SLOTS_DEFAULT: u16 = 1024;
-const BUFFER_BYTES_DEFAULT: usize = 2048;
+const RECEIVE_BUFFERS_DEFAULT: u16 = 256;
+const SEND_SLOTS_DEFAULT: u16 = 256;
+/// Room for a train and what the kernel puts before it, in whole pages: only what is touched takes memory.
+const RECEIVE_BUFFER_BYTES_DEFAULT: usize = 68 << 10;
+const SEND_SLOT_BYTES_DEFAULT: usize = 64 << 10;
 const POLL_DATAGRAMS_DEFAULT: usize = 256;
 /// The fewest buffers and slots worth running with when memory is short.
 const RING_ENTRIES_MIN: u16 = 16;
 const RING_ENTRIES_MAX: u16 = 1 << 14;
 /// Completions besides one a buffer and one a slot: the doorbell's and the ends of the armed operations.
 const SPARE_COMPLETIONS: u32 = 64;
-const _: () = assert!(PAYLOAD_OFFSET + DATAGRAM_BYTES_MAX <= BUFFER_BYTES_DEFAULT);
+const _: () = assert!(PAYLOAD_OFFSET + (64 << 10) <= RECEIVE_BUFFER_BYTES_DEFAULT);
+const _: () = assert!(DATAGRAM_BYTES_MAX <= TRAIN_BYTES_MAX && TRAIN_BYTES_MAX <= SEND_SLOT_BYTES_DEFAULT);
 const _: () = assert!(RECEIVE_BUFFERS_DEFAULT.is_power_of_two() && RING_ENTRIES_MIN.is_power_of_two());
 const _: () =
     assert!(RING_ENTRIES_MIN <= RECEIVE_BUFFERS_DEFAULT && RECEIVE_BUFFERS_DEFAULT <= RING_ENTRIES_MAX);
@@ -24,13 +28,13 @@ const _: () =
 pub struct PacketRingConfig {
     /// Receive buffers, a power of two.
     pub receive_buffers: u16,
-    /// Size of a receive buffer, bytes; 48 of them are the kernel's.
+    /// Size of a receive buffer, bytes; 72 of them are the kernel's. What is longer, datagram or train, is lost.
     pub receive_buffer_bytes: usize,
     /// Send slots.
     pub send_slots: u16,
     /// Size of a send slot, bytes.
     pub send_slot_bytes: usize,
-    /// The most datagrams one [`PacketRing::poll`] hands out.
+    /// The most buffers, each with a datagram or a train, that one [`PacketRing::poll`] hands out.
     pub poll_datagrams_max: usize,
 }
 
@@ -38,9 +42,9 @@ impl Default for PacketRingConfig {
     fn default() -> Self {
         Self {
             receive_buffers: RECEIVE_BUFFERS_DEFAULT,
-            receive_buffer_bytes: BUFFER_BYTES_DEFAULT,
+            receive_buffer_bytes: RECEIVE_BUFFER_BYTES_DEFAULT,
             send_slots: SEND_SLOTS_DEFAULT,
-            send_slot_bytes: BUFFER_BYTES_DEFAULT,
+            send_slot_bytes: SEND_SLOT_BYTES_DEFAULT,
             poll_datagrams_max: POLL_DATAGRAMS_DEFAULT,
         }
     }
@@ -54,7 +58,7 @@ impl PacketRingConfig {
         } else if !entries.contains(&self.send_slots) {
             "send_slots must be from 16 to 16384"
         } else if self.receive_buffer_bytes < PAYLOAD_OFFSET + DATAGRAM_BYTES_MAX {
-            "receive_buffer_bytes must be 1500 or more"
+            "receive_buffer_bytes must be 1524 or more"
         } else if self.send_slot_bytes < DATAGRAM_BYTES_MAX {
             "send_slot_bytes must be 1452 or more"
         } else if self.poll_datagrams_max == 0 {

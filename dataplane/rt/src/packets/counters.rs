@@ -11,6 +11,12 @@ pub struct PacketCounters {
     pub datagrams_out: u64,
     /// Their payload, bytes.
     pub bytes_out: u64,
+    /// Trains handed over: several datagrams in one buffer.
+    pub trains_in: u64,
+    /// Trains that the kernel took.
+    pub trains_out: u64,
+    /// Trains that the kernel refused: datagrams go one by one from then on.
+    pub trains_refused: u64,
     /// Times the kernel found no receive buffer; datagrams waited in the socket's buffer.
     pub receive_no_buffer: u64,
     /// Times the receive operation was armed again.
@@ -21,7 +27,7 @@ pub struct PacketCounters {
     pub truncated: u64,
     /// Datagrams without payload or without an IP sender, dropped.
     pub empty: u64,
-    /// Datagrams that the kernel refused (full queue, unreachable, too big), lost like any lost packet.
+    /// Datagrams that the kernel refused (unreachable, too big), lost like any lost packet.
     pub send_errors: u64,
     /// Sends put off because every slot was in flight.
     pub send_slots_exhausted: u64,
@@ -29,6 +35,6 @@ pub struct PacketCounters {
     pub waits: u64,
     /// Times the doorbell was heard.
     pub doorbells: u64,
-    /// `io_uring_enter` calls.
+    /// System calls: `io_uring_enter`, and those that receive and send directly.
     pub syscalls: u64,
 }

@@ -1,13 +1,18 @@
 //! The packet ring: one raw io_uring for one UDP socket, polled by the shard that owns it.
 //!
-//! In: one multishot receive that fills buffers from a provided-buffer ring; a datagram is handed to the caller in
-//! place and its buffer goes back when the callback returns. Out: a pool of slots, queued one by one, submitted
-//! once a turn. The log: one durable write at a time on the same ring. Asleep: one enter that ends with a datagram, the doorbell, a freed slot or the time.
+//! In: one multishot receive that fills buffers from a provided-buffer ring, so that a datagram ends the shard's sleep;
+//! while the shard is awake all the time, plain system calls, which are the faster way. A datagram is handed to the
+//! caller in place and its buffer goes back when the callback returns. Out: a pool of slots, sent at once; what the
+//! socket has no room for waits on the ring. Both ways datagrams of one peer travel in trains where the kernel can.
+//! The log: one durable write at a time on the same ring. Asleep: one enter that ends with a datagram, the doorbell,
+//! a freed slot or the time.
 
 mod config;
 mod counters;
+mod direct;
 mod log;
 mod receive;
+mod segments;
 mod send;
 mod setup;
 #[cfg(test)]
@@ -25,13 +30,19 @@ use crate::address::{NAME_BYTES, Name};
 use crate::{Doorbell, Result, RtError};
 pub use config::PacketRingConfig;
 pub use counters::PacketCounters;
+use direct::DirectReceive;
 use log::LogWrites;
 use receive::{ReceiveBuffers, Received};
+pub use segments::Train;
+use segments::{CONTROL_BYTES, can_send_trains, receive_trains};
 use send::SendSlots;
 pub(crate) use setup::{explain as explain_setup, probe};
 
 /// Receive operations that may fail in a row, lack of buffers aside, before the socket counts as broken.
 const RECEIVE_FAILURES_MAX: u32 = 16;
+/// Polls without a sleep between them after which the shard counts as awake all the time: more than fit into the
+/// time that a shard looks for work before it goes to sleep, since each change costs two operations.
+const AWAKE_POLLS: u32 = 1_024;
 /// How long a dropped ring waits for the kernel to let go of its buffers.
 const DROP_WAIT: Duration = Duration::from_millis(100);
 
@@ -43,6 +54,7 @@ const KIND_RECEIVE: u64 = 1 << 32;
 const KIND_BELL: u64 = 2 << 32;
 const KIND_SEND: u64 = 3 << 32;
 const KIND_LOG: u64 = 4 << 32;
+const KIND_CANCEL: u64 = 5 << 32;
 const KIND_MASK: u64 = !0 << 32;
 
 /// What one [`PacketRing::poll`] did.
@@ -54,10 +66,10 @@ pub struct Polled {
     pub more: bool,
 }
 
-/// What became of a [`PacketRing::send`].
+/// What became of a [`PacketRing::send_train`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// Queued; the next flush submits it.
+    /// Sent, or on the ring until there is room; then the next flush submits it.
     Queued,
     /// The closure had nothing to send.
     Nothing,
@@ -88,9 +100,18 @@ struct Filled {
     bytes: usize,
 }
 
+/// What a ring is made of.
+struct Parts {
+    made: setup::MadeRing,
+    receive: ReceiveBuffers,
+    send: SendSlots,
+    direct: DirectReceive,
+    bell: Doorbell,
+}
+
 /// One UDP socket on its own io_uring. Made, used and dropped on one thread (it is not `Send`).
 ///
-/// A turn is: [`Self::poll`], any number of [`Self::send`], [`Self::flush`]; and [`Self::wait`] when there is
+/// A turn is: [`Self::poll`], any number of [`Self::send_train`], [`Self::flush`]; and [`Self::wait`] when there is
 /// nothing to do. While a log write is in flight each poll offers the core to others once, because the kernel ends
 /// the write on a worker thread of this core.
 pub struct PacketRing {
@@ -102,12 +123,17 @@ pub struct PacketRing {
     send: std::mem::ManuallyDrop<SendSlots>,
     log: std::mem::ManuallyDrop<LogWrites>,
     filled: VecDeque<Filled>,
+    direct: DirectReceive,
     bell: Doorbell,
     socket: UdpSocket,
     config: PacketRingConfig,
     counters: PacketCounters,
     receive_failures: u32,
     receive_armed: bool,
+    receive_cancelled: bool,
+    /// Polls since the last sleep.
+    polls_awake: u32,
+    sends_trains: bool,
     bell_armed: bool,
     bell_heard: bool,
     slots_freed: bool,
@@ -137,21 +163,19 @@ impl PacketRing {
 
     fn build(socket: UdpSocket, config: PacketRingConfig) -> std::result::Result<Self, (UdpSocket, RtError)> {
         match Self::parts(&socket, config) {
-            Ok((made, receive, send, bell)) => Ok(Self::assemble(made, receive, send, bell, socket, config)),
+            Ok(parts) => Ok(Self::assemble(parts, socket, config)),
             Err(error) => Err((socket, error)),
         }
     }
 
-    fn parts(
-        socket: &UdpSocket,
-        config: PacketRingConfig,
-    ) -> Result<(setup::MadeRing, ReceiveBuffers, SendSlots, Doorbell)> {
+    fn parts(socket: &UdpSocket, config: PacketRingConfig) -> Result<Parts> {
         let entries = config.completions();
         let explain = |source| setup::explain(source, entries);
         let made = setup::make(entries)?;
         let receive =
             ReceiveBuffers::map(config.receive_buffers, config.receive_buffer_bytes).map_err(explain)?;
-        let send = SendSlots::map(config.send_slots, config.send_slot_bytes).map_err(explain)?;
+        let send = SendSlots::map(config.send_slots, config.send_slot_bytes, socket).map_err(explain)?;
+        let direct = DirectReceive::map().map_err(explain)?;
         let bell = Doorbell::new().map_err(|source| RtError::Ring { what: "eventfd", source })?;
         let submitter = made.ring.submitter();
         submitter.register_files(&[socket.as_raw_fd(), bell.raw_fd()]).map_err(explain)?;
@@ -160,20 +184,17 @@ impl PacketRing {
         // gone: `PacketRing` drops them last, or leaks them.
         unsafe { submitter.register_buf_ring_with_flags(address, count, BUFFER_GROUP, 0) }
             .map_err(explain)?;
-        Ok((made, receive, send, bell))
+        // A kernel without it hands over datagrams one by one.
+        let _ = receive_trains(socket.as_raw_fd());
+        Ok(Parts { made, receive, send, direct, bell })
     }
 
-    fn assemble(
-        made: setup::MadeRing,
-        receive: ReceiveBuffers,
-        send: SendSlots,
-        bell: Doorbell,
-        socket: UdpSocket,
-        config: PacketRingConfig,
-    ) -> Self {
+    fn assemble(parts: Parts, socket: UdpSocket, config: PacketRingConfig) -> Self {
+        let Parts { made, receive, send, direct, bell } = parts;
         // SAFETY: all-zero is a valid `msghdr`; a multishot receive reads only the two lengths.
         let mut receive_header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         receive_header.msg_namelen = NAME_BYTES as u32;
+        receive_header.msg_controllen = CONTROL_BYTES;
         const _: () = assert!(size_of::<Name>() == NAME_BYTES);
         let mut ring = Self {
             ring: made.ring,
@@ -182,12 +203,16 @@ impl PacketRing {
             send: std::mem::ManuallyDrop::new(send),
             log: std::mem::ManuallyDrop::default(),
             filled: VecDeque::with_capacity(usize::from(config.receive_buffers)),
+            direct,
             bell,
+            sends_trains: can_send_trains(socket.as_raw_fd()),
             socket,
             config,
             counters: PacketCounters::default(),
             receive_failures: 0,
             receive_armed: false,
+            receive_cancelled: false,
+            polls_awake: 0,
             bell_armed: false,
             bell_heard: false,
             slots_freed: false,
@@ -237,8 +262,8 @@ impl PacketRing {
     }
 
     /// Hands the datagrams that have come to `on_datagram`, each with its sender, to be changed in place; the
-    /// buffer goes back to the kernel when the callback returns. Submits what is queued. No system call when
-    /// nothing has come and nothing is queued.
+    /// buffer goes back to the kernel when the callback returns. Submits what is queued. Between sleeps no system
+    /// call is made when nothing has come and nothing is queued.
     ///
     /// # Errors
     /// [`RtError::Ring`] when the ring or the socket is broken.
@@ -255,55 +280,55 @@ impl PacketRing {
         let mut polled = Polled::default();
         let count = self.filled.len().min(self.config.poll_datagrams_max);
         for filled in self.filled.drain(..count) {
-            match self.receive.read(filled.buffer, filled.bytes) {
-                Received::Datagram(from, payload) => {
-                    polled.datagrams += 1;
-                    self.counters.datagrams_in += 1;
-                    self.counters.bytes_in += payload.len() as u64;
-                    on_datagram(from, payload);
-                }
-                Received::Truncated => self.counters.truncated += 1,
-                Received::Empty => self.counters.empty += 1,
-            }
+            let received = self.receive.read(filled.buffer, filled.bytes);
+            hand_over(received, &mut self.counters, &mut polled, &mut on_datagram);
             self.receive.give_back(filled.buffer);
         }
         if count > 0 {
             self.receive.publish();
         }
         polled.more = !self.filled.is_empty();
-        self.arm();
+        self.polls_awake = self.polls_awake.saturating_add(1);
+        if !self.is_awake() {
+            self.arm();
+        } else if self.receive_armed {
+            self.disarm();
+        } else if !polled.more {
+            self.poll_directly(&mut polled, &mut on_datagram)?;
+        }
         Ok(polled)
     }
 
-    /// Gives `fill` a slot's buffer; what it returns, length and destination, is queued for the next
-    /// [`Self::flush`]. A failed send is counted, never an error: the transport repairs a loss.
-    ///
-    /// # Errors
-    /// [`RtError::Ring`] when the ring is broken.
-    ///
-    /// # Panics
-    /// When `fill` returns a length beyond its buffer.
-    pub fn send(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<(usize, SocketAddr)>) -> Result<Sent> {
-        if self.ring.submission().is_full() {
-            self.flush()?;
-            if self.ring.submission().is_full() {
-                self.counters.send_slots_exhausted += 1;
-                return Ok(Sent::Full);
+    /// Asks the socket itself.
+    fn poll_directly(
+        &mut self,
+        polled: &mut Polled,
+        on_datagram: &mut impl FnMut(SocketAddr, &mut [u8]),
+    ) -> Result<()> {
+        self.counters.syscalls += 1;
+        match self.direct.receive(self.socket.as_raw_fd()) {
+            Ok((count, more)) => {
+                self.receive_failures = 0;
+                for at in 0..count {
+                    hand_over(self.direct.read(at), &mut self.counters, polled, on_datagram);
+                }
+                polled.more = more;
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(source) => {
+                self.counters.receive_errors += 1;
+                self.receive_failures += 1;
+                if self.receive_failures > RECEIVE_FAILURES_MAX {
+                    return Err(RtError::Ring { what: "recvmmsg", source });
+                }
             }
         }
-        let Some(slot) = self.send.take() else {
-            self.counters.send_slots_exhausted += 1;
-            return Ok(Sent::Full);
-        };
-        let Some((len, to)) = fill(self.send.buffer(slot)) else {
-            self.send.release(slot);
-            return Ok(Sent::Nothing);
-        };
-        let message = self.send.message(slot, len, to);
-        let entry = opcode::SendMsg::new(SOCKET, message).build().user_data(KIND_SEND | u64::from(slot));
-        let queued = self.push(&entry);
-        debug_assert!(queued, "there was room a moment ago");
-        Ok(Sent::Queued)
+        Ok(())
+    }
+
+    /// Whether the shard is awake all the time.
+    const fn is_awake(&self) -> bool {
+        self.polls_awake >= AWAKE_POLLS
     }
 
     /// Submits everything queued, in one system call.
@@ -340,6 +365,7 @@ impl PacketRing {
 
     fn sleep(&mut self, until: Option<Duration>) -> Result<Wake> {
         let deadline = until.map(|until| Instant::now() + until);
+        self.polls_awake = 0;
         self.arm();
         if self.kernel_has_work() {
             self.enter()?;
@@ -401,9 +427,10 @@ impl PacketRing {
 
     /// Takes every completion off the ring.
     fn reap(&mut self) -> Result<()> {
-        let Self { ring, receive, send, log, filled, counters, .. } = self;
-        for completion in ring.completion() {
+        loop {
+            let Some(completion) = self.ring.completion().next() else { break };
             let (data, result, flags) = (completion.user_data(), completion.result(), completion.flags());
+            let Self { receive, log, filled, counters, .. } = self;
             match data & KIND_MASK {
                 KIND_RECEIVE => {
                     self.receive_armed &= cqueue::more(flags);
@@ -414,6 +441,7 @@ impl PacketRing {
                     match result {
                         0.. => self.receive_failures = 0,
                         error if error == -libc::ENOBUFS => counters.receive_no_buffer += 1,
+                        error if error == -libc::ECANCELED => {}
                         _ => {
                             counters.receive_errors += 1;
                             self.receive_failures += 1;
@@ -421,16 +449,11 @@ impl PacketRing {
                     }
                 }
                 KIND_SEND => {
-                    send.release(data as u16);
+                    self.end_send(data as u16, result);
                     self.slots_freed = true;
-                    if result >= 0 {
-                        counters.datagrams_out += 1;
-                        counters.bytes_out += result as u64;
-                    } else {
-                        counters.send_errors += 1;
-                    }
                 }
                 KIND_LOG => log.handle_completion(result),
+                KIND_CANCEL => {}
                 _ => {
                     self.bell_armed &= cqueue::more(flags);
                     self.bell_heard = true;
@@ -454,6 +477,7 @@ impl PacketRing {
             let entry =
                 opcode::RecvMsgMulti::new(SOCKET, header, BUFFER_GROUP).build().user_data(KIND_RECEIVE);
             self.receive_armed = self.push(&entry);
+            self.receive_cancelled = false;
             self.counters.receive_rearmed += u64::from(self.receive_armed);
         }
         if !self.bell_armed {
@@ -463,12 +487,42 @@ impl PacketRing {
         }
     }
 
+    /// Ends the receive operation: what it still brings is taken first, then the socket is asked.
+    fn disarm(&mut self) {
+        if !self.receive_cancelled {
+            let entry = opcode::AsyncCancel::new(KIND_RECEIVE).build().user_data(KIND_CANCEL);
+            self.receive_cancelled = self.push(&entry);
+        }
+    }
+
     /// False when the submission queue is full.
     fn push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: the entry points at a slot's message or at the receive header. Both stay where they are and as
         // they are until the completion: slots are released only by `reap`, the header never changes, and drop
         // waits for the kernel or leaks them.
         unsafe { self.ring.submission().push(entry) }.is_ok()
+    }
+}
+
+/// Gives what was received to the caller, datagram by datagram.
+fn hand_over(
+    received: Received<'_>,
+    counters: &mut PacketCounters,
+    polled: &mut Polled,
+    on_datagram: &mut impl FnMut(SocketAddr, &mut [u8]),
+) {
+    match received {
+        Received::Datagrams { from, payload, segment_bytes } => {
+            counters.bytes_in += payload.len() as u64;
+            counters.trains_in += u64::from(payload.len() > segment_bytes);
+            for datagram in payload.chunks_mut(segment_bytes) {
+                polled.datagrams += 1;
+                counters.datagrams_in += 1;
+                on_datagram(from, datagram);
+            }
+        }
+        Received::Truncated => counters.truncated += 1,
+        Received::Empty => counters.empty += 1,
     }
 }
 

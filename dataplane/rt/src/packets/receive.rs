@@ -1,8 +1,8 @@
 //! The buffers that the kernel receives into, and how one is read.
 //!
 //! A provided-buffer ring (io_uring_register_buf_ring(3)): the kernel takes buffers from its head, we give them
-//! back at its tail. Each filled buffer holds `io_uring_recvmsg_out`, the sender's name, then the payload
-//! (io_uring_prep_recvmsg_multishot(3)).
+//! back at its tail. Each filled buffer holds `io_uring_recvmsg_out`, the sender's name, the control message, then the
+//! payload (io_uring_prep_recvmsg_multishot(3)).
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use bytemuck::{Pod, Zeroable};
 use io_uring::types::BufRingEntry;
 
+use super::segments::{CONTROL_BYTES, received_segment_bytes};
 use crate::address::{self, NAME_BYTES};
 use crate::pages::Pages;
 
@@ -26,15 +27,15 @@ struct ReceivedHeader {
 
 const HEADER_BYTES: usize = size_of::<ReceivedHeader>();
 /// Where the payload begins in a filled buffer, bytes.
-pub(super) const PAYLOAD_OFFSET: usize = HEADER_BYTES + NAME_BYTES;
+pub(super) const PAYLOAD_OFFSET: usize = HEADER_BYTES + NAME_BYTES + CONTROL_BYTES;
 
 const ENTRY_BYTES: usize = size_of::<BufRingEntry>();
 const _: () = assert!(ENTRY_BYTES == 16 && HEADER_BYTES == 16);
 
 /// What a filled buffer turned out to hold.
 pub(super) enum Received<'a> {
-    /// A whole datagram.
-    Datagram(SocketAddr, &'a mut [u8]),
+    /// One datagram, or several of `segment_bytes` of which the last may be shorter.
+    Datagrams { from: SocketAddr, payload: &'a mut [u8], segment_bytes: usize },
     /// A datagram longer than the buffer; what is left of it is of no use.
     Truncated,
     /// No payload, or a sender that is no IP address.
@@ -93,12 +94,18 @@ impl ReceiveBuffers {
         let buffer = unsafe { self.buffers.slice_mut(usize::from(id) * self.buffer_bytes, filled) };
         let (head, payload) = buffer.split_at_mut(PAYLOAD_OFFSET);
         let header: ReceivedHeader = bytemuck::pod_read_unaligned(&head[..HEADER_BYTES]);
-        if header.flags & libc::MSG_TRUNC as u32 != 0 || header.payload_len as usize != payload.len() {
+        let cut = (libc::MSG_TRUNC | libc::MSG_CTRUNC) as u32;
+        if header.flags & cut != 0 || header.payload_len as usize != payload.len() {
             return Received::Truncated;
         }
         let name_len = (header.name_len as usize).min(NAME_BYTES);
         match address::parse(&head[HEADER_BYTES..HEADER_BYTES + name_len]) {
-            Some(from) => Received::Datagram(from, payload),
+            Some(from) => {
+                let control_len = (header.control_len as usize).min(CONTROL_BYTES);
+                let control = &head[HEADER_BYTES + NAME_BYTES..][..control_len];
+                let segment_bytes = received_segment_bytes(control).unwrap_or(payload.len());
+                Received::Datagrams { from, payload, segment_bytes }
+            }
             None => Received::Empty,
         }
     }

@@ -1,9 +1,16 @@
 //! The slots that datagrams are sent from: each has its buffer and a preset `msghdr`, so that a send fills in a
-//! length and an address and nothing is allocated.
+//! length and an address and nothing is allocated. Sent at once by a plain system call; only what the socket has no
+//! room for goes through the ring, which sends it when there is.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 
+use io_uring::opcode;
+
+use super::segments::{CONTROL_BYTES, Control, TRAIN_DATAGRAMS_MAX, Train, is_refusal};
+use super::{KIND_SEND, PacketRing, SOCKET, Sent};
+use crate::Result;
 use crate::address::Name;
 use crate::pages::Pages;
 
@@ -12,6 +19,8 @@ struct Message {
     header: libc::msghdr,
     vector: libc::iovec,
     name: Name,
+    control: Control,
+    datagrams: usize,
 }
 
 /// All slots; the free ones are taken last-in first-out, so that a quiet shard stays in few cache lines.
@@ -20,11 +29,13 @@ pub(super) struct SendSlots {
     messages: Box<[Message]>,
     free: Vec<u16>,
     slot_bytes: usize,
+    /// The one that the socket is connected to: it needs no name, and no look for the way.
+    peer: Option<SocketAddr>,
 }
 
 impl SendSlots {
-    /// `count` slots of `slot_bytes`.
-    pub(super) fn map(count: u16, slot_bytes: usize) -> io::Result<Self> {
+    /// `count` slots of `slot_bytes`, for `socket`.
+    pub(super) fn map(count: u16, slot_bytes: usize, socket: &UdpSocket) -> io::Result<Self> {
         let buffers = Pages::map(usize::from(count) * slot_bytes)?;
         let mut messages: Box<[Message]> = (0..usize::from(count))
             .map(|slot| Message {
@@ -32,14 +43,16 @@ impl SendSlots {
                 header: unsafe { std::mem::zeroed() },
                 vector: libc::iovec { iov_base: buffers.at(slot * slot_bytes).cast(), iov_len: 0 },
                 name: Name::EMPTY,
+                control: Control::EMPTY,
+                datagrams: 0,
             })
             .collect();
         for message in &mut messages {
-            message.header.msg_name = (&raw mut message.name).cast();
             message.header.msg_iov = &raw mut message.vector;
             message.header.msg_iovlen = 1;
         }
-        Ok(Self { buffers, messages, free: (0..count).rev().collect(), slot_bytes })
+        let peer = socket.peer_addr().ok();
+        Ok(Self { buffers, messages, free: (0..count).rev().collect(), slot_bytes, peer })
     }
 
     /// Takes a free slot.
@@ -59,14 +72,37 @@ impl SendSlots {
         unsafe { self.buffers.slice_mut(usize::from(slot) * self.slot_bytes, self.slot_bytes) }
     }
 
-    /// Sets length and destination of a taken slot; the header to submit. It stays valid, and must stay
+    /// Sets lengths and destination of a taken slot; the header to submit. It stays valid, and must stay
     /// unchanged, until the slot's completion.
-    pub(super) fn message(&mut self, slot: u16, len: usize, to: SocketAddr) -> *const libc::msghdr {
-        assert!(len <= self.slot_bytes, "a datagram of {len} bytes in a slot of {}", self.slot_bytes);
+    fn message(&mut self, slot: u16, train: &Train) -> *const libc::msghdr {
+        assert!(train.bytes <= self.slot_bytes, "{train:?} in a slot of {}", self.slot_bytes);
+        assert!(train.is_single() || train.datagrams() <= TRAIN_DATAGRAMS_MAX, "{train:?} is too long");
         let message = &mut self.messages[usize::from(slot)];
-        message.vector.iov_len = len;
-        message.header.msg_namelen = message.name.set(to);
-        &raw const message.header
+        message.vector.iov_len = train.bytes;
+        message.datagrams = train.datagrams();
+        let header = &mut message.header;
+        if self.peer == Some(train.to) {
+            header.msg_name = std::ptr::null_mut();
+            header.msg_namelen = 0;
+        } else {
+            header.msg_namelen = message.name.set(train.to);
+            header.msg_name = (&raw mut message.name).cast();
+        }
+        if train.is_single() {
+            header.msg_control = std::ptr::null_mut();
+            header.msg_controllen = 0;
+        } else {
+            // A segment is a part of the slot, which is under 64 KiB.
+            message.control = Control::segment(train.segment_bytes as u16);
+            header.msg_control = (&raw mut message.control).cast();
+            header.msg_controllen = CONTROL_BYTES;
+        }
+        &raw const *header
+    }
+
+    /// How many datagrams a taken slot holds.
+    pub(super) fn datagrams(&self, slot: u16) -> usize {
+        self.messages[usize::from(slot)].datagrams
     }
 
     /// Slots that can be taken.
@@ -77,5 +113,93 @@ impl SendSlots {
     /// Slots that the kernel has.
     pub(super) fn in_flight(&self) -> usize {
         self.messages.len() - self.free.len()
+    }
+}
+
+impl PacketRing {
+    /// As [`Self::send_train`], for one datagram: `fill` returns its length and destination.
+    ///
+    /// # Errors
+    /// [`RtError::Ring`](crate::RtError::Ring) when the ring is broken.
+    ///
+    /// # Panics
+    /// When `fill` returns a length beyond its buffer.
+    pub fn send(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<(usize, SocketAddr)>) -> Result<Sent> {
+        self.send_train(|buffer| fill(buffer).map(|(bytes, to)| Train { to, bytes, segment_bytes: bytes }))
+    }
+
+    /// Gives `fill` a slot's buffer and sends what it returns, at most [`Self::train_datagrams_max`] datagrams. A
+    /// failed send is counted, never an error: the transport repairs a loss.
+    ///
+    /// # Errors
+    /// [`RtError::Ring`](crate::RtError::Ring) when the ring is broken.
+    ///
+    /// # Panics
+    /// When `fill` returns a train that is longer than its buffer or has too many datagrams.
+    pub fn send_train(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<Train>) -> Result<Sent> {
+        if self.ring.submission().is_full() {
+            self.flush()?;
+        }
+        let is_full = self.ring.submission().is_full();
+        let Some(slot) = (!is_full).then(|| self.send.take()).flatten() else {
+            self.counters.send_slots_exhausted += 1;
+            return Ok(Sent::Full);
+        };
+        let Some(train) = fill(self.send.buffer(slot)) else {
+            self.send.release(slot);
+            return Ok(Sent::Nothing);
+        };
+        let message = self.send.message(slot, &train);
+        if self.send.in_flight() > 1 {
+            // Behind those that wait for room.
+            self.queue_send(slot, message);
+            return Ok(Sent::Queued);
+        }
+        self.counters.syscalls += 1;
+        // SAFETY: `message` points at a header whose name, vector, control and buffer live in the slot, which is
+        // taken and not submitted.
+        let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), message, libc::MSG_DONTWAIT) };
+        if sent < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() == io::ErrorKind::WouldBlock {
+                self.queue_send(slot, message);
+            } else {
+                self.end_send(slot, -error.raw_os_error().unwrap_or(libc::EIO));
+            }
+        } else {
+            self.end_send(slot, sent as i32);
+        }
+        Ok(Sent::Queued)
+    }
+
+    /// Has the kernel send as soon as there is room.
+    fn queue_send(&mut self, slot: u16, message: *const libc::msghdr) {
+        let entry = opcode::SendMsg::new(SOCKET, message).build().user_data(KIND_SEND | u64::from(slot));
+        let queued = self.push(&entry);
+        debug_assert!(queued, "the caller has made sure that there is room");
+    }
+
+    /// The most datagrams that a train may have now; 1 where the kernel, the device or the path takes no trains.
+    #[must_use]
+    pub const fn train_datagrams_max(&self) -> usize {
+        if self.sends_trains { TRAIN_DATAGRAMS_MAX } else { 1 }
+    }
+
+    /// The kernel's answer to the send of `slot`.
+    pub(super) fn end_send(&mut self, slot: u16, result: i32) {
+        let datagrams = self.send.datagrams(slot) as u64;
+        self.send.release(slot);
+        let counters = &mut self.counters;
+        if result >= 0 {
+            counters.datagrams_out += datagrams;
+            counters.bytes_out += result as u64;
+            counters.trains_out += u64::from(datagrams > 1);
+        } else {
+            counters.send_errors += datagrams;
+            if datagrams > 1 && is_refusal(-result) {
+                counters.trains_refused += 1;
+                self.sends_trains = false;
+            }
+        }
     }
 }

@@ -13,7 +13,13 @@ fn socket() -> UdpSocket {
 }
 
 fn small() -> PacketRingConfig {
-    PacketRingConfig { receive_buffers: 16, send_slots: 16, ..PacketRingConfig::default() }
+    let receive_buffer_bytes = 2_048;
+    PacketRingConfig {
+        receive_buffers: 16,
+        receive_buffer_bytes,
+        send_slots: 16,
+        ..PacketRingConfig::default()
+    }
 }
 
 fn ring(config: PacketRingConfig) -> (PacketRing, SocketAddr) {
@@ -107,11 +113,13 @@ fn a_datagram_longer_than_a_buffer_is_counted_and_dropped() {
 }
 
 #[test]
-fn sends_beyond_the_slots_are_put_off_not_lost() {
+fn sends_behind_one_that_waits_for_room_overtake_it_or_are_lost() {
     let (mut ring, _) = ring(small());
     let client = socket();
     client.set_read_timeout(Some(PATIENCE)).expect("timeout");
     let to = client.local_addr().expect("address");
+    // Loopback always has room: a slot that is taken stands for one that waits.
+    let waiting = ring.send.take().expect("a slot");
     let mut queued = 0u8;
     let give_up = Instant::now() + PATIENCE;
     while queued < 100 {
@@ -127,11 +135,90 @@ fn sends_beyond_the_slots_are_put_off_not_lost() {
         }
     }
     ring.flush().expect("flush");
+    ring.send.release(waiting);
     assert!(ring.counters().send_slots_exhausted > 0);
     let mut received = [0u8; 8];
     for number in 0..100 {
         assert_eq!(client.recv_from(&mut received).expect("datagram").0, 1);
         assert_eq!(received[0], number, "loopback keeps the order");
+    }
+}
+
+/// Sends one train and returns what comes out at the other end, datagram by datagram.
+fn through(receiver: &mut PacketRing, to: SocketAddr, bytes: usize, segment_bytes: usize) -> Vec<Vec<u8>> {
+    let (mut sender, _) = ring(small());
+    let sent = sender.send_train(|slot| {
+        for (at, byte) in slot[..bytes].iter_mut().enumerate() {
+            *byte = (at / segment_bytes) as u8;
+        }
+        Some(Train { to, bytes, segment_bytes })
+    });
+    assert_eq!(sent.expect("send"), Sent::Queued);
+    assert_eq!(sender.counters().trains_refused, 0);
+    assert_eq!(sender.counters().datagrams_out as usize, bytes.div_ceil(segment_bytes));
+    let mut got = Vec::new();
+    poll_until(receiver, |datagram| {
+        got.push(datagram.to_vec());
+        got.iter().map(Vec::len).sum::<usize>() == bytes
+    });
+    got
+}
+
+#[test]
+fn a_train_comes_apart_at_the_wrong_places() {
+    let big = PacketRingConfig { receive_buffers: 16, ..PacketRingConfig::default() };
+    for awake in [false, true] {
+        let (mut receiver, to) = ring(big);
+        for _ in 0..if awake { AWAKE_POLLS + 8 } else { 0 } {
+            receiver.poll(|_, _| ()).expect("poll");
+        }
+        for (bytes, segment_bytes) in
+            [(3_000, 1_000), (3_001, 1_000), (64_999, 1_452), (65_000, 1_200), (64, 1), (7, 9)]
+        {
+            let got = through(&mut receiver, to, bytes, segment_bytes);
+            assert_eq!(got.len(), bytes.div_ceil(segment_bytes), "{bytes} of {segment_bytes}");
+            for (number, datagram) in got.iter().enumerate() {
+                let is_last = number + 1 == got.len();
+                let length = if is_last { bytes - number * segment_bytes } else { segment_bytes };
+                assert_eq!(*datagram, vec![number as u8; length]);
+            }
+        }
+        assert!(receiver.counters().trains_in >= 4, "{:?}", receiver.counters());
+    }
+}
+
+#[test]
+fn a_kernel_that_refuses_trains_is_asked_for_ever() {
+    let (mut ring, to) = ring(small());
+    assert_eq!(ring.train_datagrams_max(), 64);
+    // The kernel cuts nothing that it may not sum up.
+    crate::socket::set_int(ring.socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).expect("option");
+    ring.send_train(|_| Some(Train { to, bytes: 2_400, segment_bytes: 1_200 })).expect("send");
+    assert_eq!((ring.train_datagrams_max(), ring.counters().trains_refused), (1, 1));
+    assert_eq!((ring.counters().send_errors, ring.send_slots_free()), (2, 16));
+    ring.send_train(|_| Some(Train { to, bytes: 1_200, segment_bytes: 1_200 })).expect("send");
+    assert_eq!(ring.counters().datagrams_out, 1);
+}
+
+#[test]
+fn a_shard_awake_all_the_time_misses_what_it_was_asleep_for() {
+    let (mut receiver, address) = ring(small());
+    let client = socket();
+    for round in 0..4 {
+        // Awake: the receive operation ends, and the socket is asked.
+        for _ in 0..AWAKE_POLLS + 8 {
+            receiver.poll(|_, _| ()).expect("poll");
+        }
+        let calls = receiver.counters().syscalls;
+        receiver.poll(|_, _| ()).expect("poll");
+        assert_eq!(receiver.counters().syscalls, calls + 1, "round {round}");
+        client.send_to(b"awake", address).expect("send");
+        let mut got = Vec::new();
+        receiver.poll(|_, datagram| got.push(datagram.to_vec())).expect("poll");
+        assert_eq!(got, [b"awake"]);
+        // Asleep: a datagram that came before, and one that comes meanwhile.
+        client.send_to(b"asleep", address).expect("send");
+        poll_until(&mut receiver, |datagram| datagram == b"asleep");
     }
 }
 
@@ -159,7 +246,7 @@ fn an_idle_wait_lasts_as_long_as_it_was_told() {
 }
 
 #[test]
-fn spinning_makes_no_system_call() {
+fn looking_for_work_before_a_sleep_makes_system_calls() {
     let (mut ring, _) = ring(small());
     ring.poll(|_, _| ()).expect("poll");
     let before = ring.counters().syscalls;
