@@ -152,10 +152,10 @@ impl Node {
         move || metrics::render(&state.borrow())
     }
 
-    /// What each shard last reported, at most a second ago.
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<ShardSnapshot> {
-        self.state.borrow().shards.iter().map(|shard| shard.last.clone()).collect()
+    /// A source of what each shard last reported, at most a second ago.
+    pub fn snapshots(&self) -> impl Fn() -> Vec<ShardSnapshot> + Send + Sync + 'static {
+        let state = self.state.clone();
+        move || state.borrow().shards.iter().map(|shard| shard.last.clone()).collect()
     }
 
     /// Ends only when a shard has stopped by itself, as it does when its log cannot be written: then the process

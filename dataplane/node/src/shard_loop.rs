@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quantum::Now;
 use rings::spsc::{Consumer, Producer};
-use rt::{HiccupMeter, LogBuffer, PacketRing, Sent};
+use rt::{HiccupMeter, LogBuffer, PacketRing, Sent, Train};
 use shard::{Command, Figure, IdlePolicy, Probe, Report, Shard, Stage};
 use wire::{Span, Time};
 
@@ -156,10 +156,15 @@ impl ShardLoop {
         let began = self.shard.probe().now();
         self.log.advance(&mut self.ring, began).await?;
         self.shard.probe().enter(Stage::Send);
-        for _ in 0..SENDS_PER_TURN {
+        let mut datagrams = 0;
+        while datagrams < SENDS_PER_TURN {
             let shard = &mut self.shard;
-            let sent =
-                self.ring.send(|buffer| shard.poll_transmit(now, buffer).map(|(to, bytes)| (bytes, to)))?;
+            let datagrams_max = self.ring.train_datagrams_max();
+            let sent = self.ring.send_train(|buffer| {
+                let (to, train) = shard.poll_transmit_train(now, buffer, datagrams_max)?;
+                datagrams += train.datagrams;
+                Some(Train { to, bytes: train.bytes, segment_bytes: train.segment_bytes })
+            })?;
             match sent {
                 Sent::Queued => worked = true,
                 Sent::Nothing | Sent::Full => break,
