@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use wire::frame::{self, FRAGMENT_OVERHEAD_BYTES_MAX, Fragment};
+use wire::frame::{self, Fragment};
 use wire::sync::Channel;
 use wire::varint::Writer;
 
@@ -280,13 +280,14 @@ impl Run {
         offset: u32,
         bytes: usize,
     ) -> usize {
-        let bytes_fit = packet.out.remaining().saturating_sub(FRAGMENT_OVERHEAD_BYTES_MAX).min(bytes);
+        let total = message.payload.len() as u32;
+        let overhead = frame::fragment_overhead_bytes(sequence, offset, total, packet.out.remaining());
+        let bytes_fit = packet.out.remaining().saturating_sub(overhead).min(bytes);
         if bytes_fit == 0 || (bytes_fit < bytes && bytes_fit < FRAGMENT_BYTES_MIN) {
             return 0;
         }
         let start = offset as usize;
         let payload = &message.payload[start..start + bytes_fit];
-        let total = message.payload.len() as u32;
         frame::put_fragment(
             packet.out,
             &Fragment { channel: self.channel, sequence, offset, total, payload },

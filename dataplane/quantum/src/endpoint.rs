@@ -12,7 +12,7 @@ use wire::{Guuid, Header, HeaderError, PacketType, TicketError, TicketKeyRing, T
 
 use crate::config::Config;
 use crate::connection::{
-    AcceptError, Acceptor, Connection, ConnectionKey, Event, MessageSink, Now, SendError,
+    AcceptError, Acceptor, Connection, ConnectionKey, Event, MessageSink, Now, SendError, Transmit,
 };
 use crate::id_hash::IdHashBuilder;
 use crate::keys::EntropyPool;
@@ -21,7 +21,7 @@ use crate::stats::{ConnectionStats, EndpointStats};
 use crate::timer_heap::TimerHeap;
 
 /// Datagrams that one connection sends before the next has its turn.
-const BURST_DATAGRAMS: u32 = 8;
+const BURST_DATAGRAMS: usize = 8;
 
 /// How much an endpoint holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +62,7 @@ pub struct Endpoint {
     half_open: usize,
     timers: TimerHeap,
     ready: VecDeque<ConnectionKey>,
-    burst: u32,
+    burst: usize,
     events: VecDeque<(ConnectionKey, Event)>,
     stats: EndpointStats,
     /// The counters of connections that are gone.
@@ -244,20 +244,31 @@ impl Endpoint {
     /// Writes the next datagram of any connection into `buffer`: its receiver and length, or nothing when
     /// there is nothing to send now.
     pub fn poll_transmit(&mut self, now: Time, buffer: &mut [u8]) -> Option<(SocketAddr, usize)> {
+        self.poll_transmit_train(now, buffer, 1).map(|(remote, train)| (remote, train.bytes))
+    }
+
+    /// Writes the next datagrams of any connection into `buffer`, at most `datagrams_max`: their receiver and
+    /// sizes, or nothing when there is nothing to send now.
+    pub fn poll_transmit_train(
+        &mut self,
+        now: Time,
+        buffer: &mut [u8],
+        datagrams_max: usize,
+    ) -> Option<(SocketAddr, Transmit)> {
         while let Some(&key) = self.ready.front() {
             let Some(slot) = self.slot_mut(key) else {
                 self.ready.pop_front();
                 continue;
             };
-            if let Some(length) = slot.connection.poll_transmit(now, buffer) {
+            if let Some(train) = slot.connection.poll_transmit_train(now, buffer, datagrams_max) {
                 let remote = slot.remote;
-                self.stats.datagrams_sent += 1;
-                self.burst += 1;
+                self.stats.datagrams_sent += train.datagrams as u64;
+                self.burst += train.datagrams;
                 if self.burst >= BURST_DATAGRAMS {
                     self.burst = 0;
                     self.ready.rotate_left(1);
                 }
-                return Some((remote, length));
+                return Some((remote, train));
             }
             slot.is_ready = false;
             self.ready.pop_front();

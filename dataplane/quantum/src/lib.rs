@@ -31,6 +31,7 @@ mod timer_heap;
 pub use config::{ACK_DELAY_MAX, Config, ConfigError, ControllerKind, IDLE_TIMEOUT_MIN, MESSAGES_AHEAD_MAX};
 pub use connection::{
     CloseReason, ClosedBy, ConnectError, Connection, ConnectionKey, Event, MessageSink, Now, SendError,
+    Transmit,
 };
 pub use endpoint::{Endpoint, EndpointLimits};
 pub use keys::PacketKeys;

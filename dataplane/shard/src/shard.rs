@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quantum::{Connection, Endpoint, EndpointLimits, Event, Now, SendError};
+use quantum::{Connection, Endpoint, EndpointLimits, Event, Now, SendError, Transmit};
 use statesync::{Output, StateSync, SyncConfig};
 use wal::{AlignedBuffer, LogWriter, Write, WriteAt};
 use wire::code::Code;
@@ -198,8 +198,18 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
 
     /// The next datagram to send, written into `buffer`.
     pub fn poll_transmit(&mut self, now: Now, buffer: &mut [u8]) -> Option<(SocketAddr, usize)> {
+        self.poll_transmit_train(now, buffer, 1).map(|(to, train)| (to, train.bytes))
+    }
+
+    /// The next datagrams to send to one receiver, at most `datagrams_max`, written into `buffer`.
+    pub fn poll_transmit_train(
+        &mut self,
+        now: Now,
+        buffer: &mut [u8],
+        datagrams_max: usize,
+    ) -> Option<(SocketAddr, Transmit)> {
         self.probe.enter(Stage::Seal);
-        let transmit = self.endpoint.poll_transmit(now.mono, buffer);
+        let transmit = self.endpoint.poll_transmit_train(now.mono, buffer, datagrams_max);
         self.probe.leave_if(transmit.is_some());
         transmit
     }

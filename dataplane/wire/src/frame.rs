@@ -33,8 +33,6 @@ pub const ACK_RANGES_MAX: usize = 32;
 pub const CLOSE_REASON_BYTES_MAX: usize = 256;
 /// The longest PARAMETERS frame's body.
 pub const PARAMETERS_BYTES_MAX: usize = 128;
-/// The most bytes of a FRAGMENT frame before its payload.
-pub const FRAGMENT_OVERHEAD_BYTES_MAX: usize = 1 + 10 + 5 + 5 + 3;
 /// The most bytes of a MESSAGE frame before its payload.
 pub const MESSAGE_OVERHEAD_BYTES_MAX: usize = 1 + 10 + 3;
 
@@ -284,7 +282,7 @@ pub fn put_message(out: &mut Writer<'_>, channel: Channel, sequence: Option<u64>
     out.put(payload);
 }
 
-/// Writes FRAGMENT: at most [`FRAGMENT_OVERHEAD_BYTES_MAX`] before the payload.
+/// Writes FRAGMENT: at most [`fragment_overhead_bytes`] before the payload.
 pub fn put_fragment(out: &mut Writer<'_>, fragment: &Fragment<'_>) {
     out.put_u8(TYPE_FRAGMENT | fragment.channel as u8);
     out.put_varint(fragment.sequence);
@@ -292,6 +290,18 @@ pub fn put_fragment(out: &mut Writer<'_>, fragment: &Fragment<'_>) {
     out.put_varint(u64::from(fragment.total));
     out.put_varint(fragment.payload.len() as u64);
     out.put(fragment.payload);
+}
+
+/// How many bytes [`put_fragment`] writes before a payload of at most `payload_bytes_max`.
+#[must_use]
+pub const fn fragment_overhead_bytes(
+    sequence: u64,
+    offset: u32,
+    total: u32,
+    payload_bytes_max: usize,
+) -> usize {
+    let place = varint_len(offset as u64) + varint_len(total as u64);
+    1 + varint_len(sequence) + place + varint_len(payload_bytes_max as u64)
 }
 
 /// Writes ACK for ranges `(first, last)`, both included, from the largest down and not touching each other;

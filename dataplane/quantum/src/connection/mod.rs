@@ -22,6 +22,7 @@ use wire::{Code, Guuid, Span, Ticket, Time};
 pub use self::handshake::ConnectError;
 pub(crate) use self::handshake::{AcceptError, Acceptor};
 use self::handshake::{ClientHandshake, NodeHandshake};
+pub use self::send::Transmit;
 use crate::acks::Acknowledger;
 use crate::channel_receive::ReliableReceive;
 use crate::channel_send::{ReliableSend, UnreliableSend, charge};

@@ -11,6 +11,8 @@ use super::{Connection, RELIABLE_CHANNELS, Side, State};
 use crate::channel_send::Packet;
 use crate::sent_packets::{SentFrame, SentPacket};
 
+/// A packet of a train is filled up to the size of the others when no more than this is missing.
+const TRAIN_PADDING_BYTES_MAX: usize = 64;
 /// The least room that is worth a packet.
 const DATAGRAM_BYTES_MIN: usize = HEADER_BYTES + 64 + TAG_BYTES;
 /// Replies to an address that has not proven itself are at most this many times what it sent.
@@ -30,17 +32,60 @@ struct Written {
     freed: usize,
 }
 
+/// Datagrams for one peer, one behind the other, all of one size but the last, which may be shorter: what one
+/// system call can send (UDP_SEGMENT in udp(7)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transmit {
+    /// All of them, bytes.
+    pub bytes: usize,
+    /// Each but the last, bytes.
+    pub segment_bytes: usize,
+    /// How many.
+    pub datagrams: usize,
+}
+
 impl Connection {
+    /// Writes the next datagrams into `buffer`, at most `datagrams_max`, as many as go in one train; nothing when
+    /// there is nothing to send now. There may be more to send after a train of any length.
+    pub fn poll_transmit_train(
+        &mut self,
+        now: Time,
+        buffer: &mut [u8],
+        datagrams_max: usize,
+    ) -> Option<Transmit> {
+        let is_train = datagrams_max > 1;
+        let segment_bytes = self.transmit(now, buffer, is_train)?;
+        let mut train = Transmit { bytes: segment_bytes, segment_bytes, datagrams: 1 };
+        // What is short has said all there is, or is followed by something that it would cut to pieces.
+        if segment_bytes < self.datagram_bytes / 2 {
+            return Some(train);
+        }
+        while train.datagrams < datagrams_max {
+            let Some(room) = buffer.get_mut(train.bytes..train.bytes + segment_bytes) else { break };
+            let Some(length) = self.transmit(now, room, is_train) else { break };
+            train.bytes += length;
+            train.datagrams += 1;
+            if length < segment_bytes {
+                break;
+            }
+        }
+        Some(train)
+    }
+
     /// Writes the next datagram into `buffer`, which should hold [`Config::datagram_bytes_max`]; returns its
     /// length, or nothing when there is nothing to send now.
     ///
     /// [`Config::datagram_bytes_max`]: crate::Config::datagram_bytes_max
     pub fn poll_transmit(&mut self, now: Time, buffer: &mut [u8]) -> Option<usize> {
+        self.transmit(now, buffer, false)
+    }
+
+    fn transmit(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
         let length = match self.state {
             State::Handshaking => self.transmit_initial(now, buffer),
             State::Established => match self.transmit_reply(buffer) {
                 Some(length) => Some(length),
-                None => self.transmit_data(now, buffer),
+                None => self.transmit_data(now, buffer, is_train),
             },
             State::Closing => self.transmit_close(now, buffer),
             State::Draining | State::Drained => None,
@@ -71,7 +116,7 @@ impl Connection {
         self.amplification_room() < DATAGRAM_BYTES_MIN
     }
 
-    fn transmit_data(&mut self, now: Time, buffer: &mut [u8]) -> Option<usize> {
+    fn transmit_data(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
         let may_send =
             self.sent.in_flight_bytes() < self.controller.window_bytes() || self.loss.probes_due() > 0;
         let is_wanted = self.acks.is_due(now) || (may_send && self.has_data());
@@ -83,6 +128,10 @@ impl Connection {
         let written = self.write_frames(now, &mut out, may_send);
         if !written.any {
             return None;
+        }
+        let missing = out.remaining();
+        if is_train && (1..=TRAIN_PADDING_BYTES_MAX).contains(&missing) && self.has_data() {
+            out.put(&[frame::TYPE_PADDING; TRAIN_PADDING_BYTES_MAX][..missing]);
         }
         let length = HEADER_BYTES + out.len() + TAG_BYTES;
         let datagram = &mut buffer[..length];

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 
 use io_uring::opcode;
 
-use super::segments::{CONTROL_BYTES, Control, TRAIN_DATAGRAMS_MAX, Train, is_refusal};
+use super::segments::{CONTROL_BYTES, Control, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, is_refusal};
 use super::{KIND_SEND, PacketRing, SOCKET, Sent};
 use crate::Result;
 use crate::address::Name;
@@ -66,10 +66,12 @@ impl SendSlots {
         self.free.push(slot);
     }
 
-    /// The buffer of a taken slot.
+    /// The buffer of a taken slot, as long as a train may be.
     pub(super) fn buffer(&mut self, slot: u16) -> &mut [u8] {
         // SAFETY: the slot was taken and is not submitted, so the kernel does not look at its buffer.
-        unsafe { self.buffers.slice_mut(usize::from(slot) * self.slot_bytes, self.slot_bytes) }
+        unsafe {
+            self.buffers.slice_mut(usize::from(slot) * self.slot_bytes, self.slot_bytes.min(TRAIN_BYTES_MAX))
+        }
     }
 
     /// Sets lengths and destination of a taken slot; the header to submit. It stays valid, and must stay
