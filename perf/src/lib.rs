@@ -8,6 +8,7 @@
 
 pub mod args;
 pub mod context;
+pub mod drive;
 pub mod environment;
 pub mod error;
 pub mod load;
@@ -17,6 +18,7 @@ pub mod peers;
 pub mod record;
 pub mod report;
 pub mod result;
+pub mod serve;
 pub mod stages;
 pub mod stall;
 pub mod verdict;

@@ -246,3 +246,6 @@ impl Load {
 fn due_ns(number: u64, rate_per_s: f64) -> u64 {
     (number as f64 * SECOND_NS as f64 / rate_per_s) as u64
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,63 @@
 //! The command `aether-perf`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use perf::error::Result;
+use perf::node_child::{self, ServeArgs};
+use perf::serve::PeerArgs;
+use perf::workloads::{ops, rtt, stages};
+use perf::{context, serve};
+
+/// The harness counts what its threads and the node's shards allocate.
+#[global_allocator]
+static ALLOCATOR: rt::CountingAllocator = rt::CountingAllocator;
+
+/// Where every microsecond goes, side by side with what else one could pick.
+#[derive(Parser, Debug)]
+#[command(version, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// How long a message and its echo take, by transport, size, rate and way of waiting.
+    Rtt(rtt::Args),
+    /// How many small edits become durable, and when they are durable and with the readers.
+    Ops(ops::OpsArgs),
+    /// Where the time goes inside a node while edits come in: the waterfall.
+    Stages(stages::StagesArgs),
+    /// A server under test; ends when its standard input closes.
+    #[command(hide = true)]
+    Serve {
+        #[command(subcommand)]
+        server: Server,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum Server {
+    /// A transport of the registry.
+    Peer(PeerArgs),
+    /// The product: a control plane and a node.
+    Node(ServeArgs),
+}
+
+fn main() -> ExitCode {
+    run(Cli::parse().command).unwrap_or_else(|error| context::say(&[error]))
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Rtt(args) => rtt::run(&args),
+        Command::Ops(args) => ops::run(&args),
+        Command::Stages(args) => stages::run(&args),
+        Command::Serve { server } => match server {
+            Server::Peer(args) => serve::run_peer(&args),
+            Server::Node(args) => node_child::serve(&args),
+        }
+        .map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -175,3 +175,6 @@ fn add<C: Counter>(total: &mut Nanoseconds, part: &Histogram<C>) {
         total.saturating_record_n(value.value_iterated_to(), value.count_at_value().as_u64());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,3 +103,6 @@ pub fn judge_run(repeats: Repeats, reasons: &[String]) -> Verdict {
     }
     Verdict::Failed { reasons: said }
 }
+
+#[cfg(test)]
+mod tests;

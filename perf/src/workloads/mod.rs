@@ -3,6 +3,8 @@
 //! A [`Measurement`] is one subject under one load. [`measure_all`] does a repeat of each in turn (A B C A B C), so
 //! that a slow minute of the machine hits everybody, judges each, and makes the [`Run`]s.
 
+pub mod rtt;
+
 use std::collections::BTreeMap;
 
 use crate::context::Context;
@@ -148,6 +150,7 @@ impl Course {
 /// [`Error::Interrupted`], with the runs kept as far as they came. What goes wrong with a measurement is the verdict
 /// of its run.
 pub fn measure_all(context: &mut Context, measurements: Vec<Box<dyn Measurement>>) -> Result<()> {
+    rtt::become_generator(context)?;
     let wanted = context.effort.repeats;
     let mut courses: Vec<Course> = measurements
         .into_iter()

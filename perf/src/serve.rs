@@ -1,0 +1,235 @@
+//! Servers under test in processes of their own, and how a parent starts and asks them.
+//!
+//! A child is this program again (`aether-perf serve peer NAME …`). It prints one line of JSON when it is ready,
+//! answers each line `usage` on its standard input with one line of JSON, and ends when its standard input closes, so
+//! that none outlives its parent.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+
+use clap::Args;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::peer::Ready;
+use crate::peers::{self, Peer, ServerContext};
+use crate::result::Waiting;
+use crate::stall::StallMeter;
+
+/// The line that asks a child for its [`Usage`].
+const ASK_USAGE: &str = "usage";
+/// Of what a child said before it died so much is shown, bytes.
+const LAST_WORDS_BYTES: usize = 2_000;
+
+/// The command line of `serve peer`.
+#[derive(Args, Clone, Debug)]
+pub struct PeerArgs {
+    /// Which.
+    pub peer: String,
+    /// How it waits.
+    #[arg(long, value_enum)]
+    pub waiting: Waiting,
+    /// The core that it runs on.
+    #[arg(long)]
+    pub core: usize,
+}
+
+/// What a child has used since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor seconds of all its threads.
+    pub cpu_s: f64,
+    /// Resident memory now, bytes.
+    pub rss_bytes: u64,
+    /// The longest that its loop was away between two turns since the last time it was asked, microseconds; 0 for
+    /// one that sleeps.
+    pub stall_us_max: f64,
+}
+
+impl Usage {
+    /// Of this process.
+    pub fn now(stalls: &StallMeter) -> Self {
+        Self { cpu_s: cpu_seconds(), rss_bytes: rss_bytes(), stall_us_max: stalls.take_longest_us() }
+    }
+}
+
+/// Processor seconds of all threads of this process.
+pub fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Resident memory of this process, bytes; 0 where there is no procfs.
+fn rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = status.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+/// Runs the server of a peer in this process until standard input closes.
+///
+/// # Errors
+/// The peer is not known, its core cannot be had, or it broke.
+pub fn run_peer(args: &PeerArgs) -> Result<()> {
+    let peer = peers::find(&args.peer)?;
+    // First of all, so that whatever threads there will be stay off the generator's core.
+    move_to(args.core)?;
+    sharpen_timers();
+    let stalls = Arc::new(StallMeter::default());
+    let answering = Arc::clone(&stalls);
+    std::thread::Builder::new()
+        .name("parent".to_owned())
+        .spawn(move || answer_parent(&answering))
+        .map_err(|error| Error::doing("no thread can be made", error))?;
+    let ready = |ready: Ready| print_line(&ready);
+    let context = ServerContext { waiting: args.waiting, ready: &ready, stalls: &stalls };
+    (peer.serve)(&context).map_err(|source| Error::Transport {
+        subject: peer.name.to_owned(),
+        doing: "serving",
+        source,
+    })
+}
+
+/// Moves the calling thread, and those that it will make, to a core. A child begins on its parent's.
+fn move_to(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores)
+        .map_err(|error| Error::doing(format!("the server cannot run on core {core}"), error))
+}
+
+/// Lets a sleep of this thread end when it should: by default the kernel may add 50 us.
+pub fn sharpen_timers() {
+    // Without it timers are late by that much, which is seen in the figures and is no error.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+}
+
+fn answer_parent(stalls: &StallMeter) {
+    for line in std::io::stdin().lock().lines() {
+        match line.as_deref() {
+            Ok(ASK_USAGE) => print_line(&Usage::now(stalls)),
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    std::process::exit(0);
+}
+
+fn print_line(value: &impl Serialize) {
+    let mut line = serde_json::json!(value).to_string();
+    line.push('\n');
+    let mut output = std::io::stdout().lock();
+    if output.write_all(line.as_bytes()).and_then(|()| output.flush()).is_err() {
+        // Nobody is there to serve.
+        std::process::exit(1);
+    }
+}
+
+/// A child process that speaks lines of JSON. Dropped, it is ended.
+pub struct ServerProcess {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    command: String,
+}
+
+impl ServerProcess {
+    /// Starts this program with these arguments and waits for the line that says that it is ready.
+    ///
+    /// # Errors
+    /// It did not start, or ended before; with what it said.
+    pub fn spawn<R: serde::de::DeserializeOwned>(arguments: &[String]) -> Result<(Self, R)> {
+        let command = format!("aether-perf {}", arguments.join(" "));
+        let program =
+            std::env::current_exe().map_err(|error| Error::doing("this program is not found", error))?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C is for the parent, which ends its children in its own time.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Error::Child {
+                command: command.clone(),
+                what: format!("did not start: {error}"),
+            })?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            unreachable!("both were piped");
+        };
+        let mut process = Self { child, input: Some(input), output: BufReader::new(output), command };
+        let ready = process.read()?;
+        Ok((process, ready))
+    }
+
+    /// What it has used by now.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn usage(&mut self) -> Result<Usage> {
+        self.ask(ASK_USAGE)
+    }
+
+    /// Sends a line and reads the answer.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn ask<R: serde::de::DeserializeOwned>(&mut self, line: &str) -> Result<R> {
+        let sent = self.input.as_mut().map(|input| writeln!(input, "{line}").and_then(|()| input.flush()));
+        match sent {
+            Some(Ok(())) => self.read(),
+            _ => Err(self.ended()),
+        }
+    }
+
+    fn read<R: serde::de::DeserializeOwned>(&mut self) -> Result<R> {
+        let mut line = String::new();
+        if !matches!(self.output.read_line(&mut line), Ok(1..)) {
+            return Err(self.ended());
+        }
+        serde_json::from_str(&line).map_err(|error| Error::Child {
+            command: self.command.clone(),
+            what: format!("said {:?}, which makes no sense: {error}", line.trim_end()),
+        })
+    }
+
+    /// Tells how it ended.
+    fn ended(&mut self) -> Error {
+        self.input = None;
+        let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let mut words = Vec::new();
+        if let Some(errors) = self.child.stderr.as_mut() {
+            // What cannot be read is not shown.
+            let _ = errors.take(LAST_WORDS_BYTES as u64).read_to_end(&mut words);
+        }
+        let words = String::from_utf8_lossy(&words).trim().to_owned();
+        Error::Child { command: self.command.clone(), what: format!("ended ({status}): {words}") }
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        self.input = None;
+        // It may be on a core that somebody spins on: it is not asked twice.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the server of a peer on the server's core.
+///
+/// # Errors
+/// It did not start.
+pub fn spawn_peer(peer: &Peer, waiting: Waiting, context: &Context) -> Result<(ServerProcess, Ready)> {
+    let waiting = match waiting {
+        Waiting::Polling => "polling",
+        Waiting::Blocking => "blocking",
+    };
+    let core = context.cores.server.to_string();
+    let arguments = ["serve", "peer", peer.name, "--waiting", waiting, "--core", &core];
+    ServerProcess::spawn(&arguments.map(str::to_owned))
+}

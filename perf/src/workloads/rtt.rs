@@ -1,0 +1,166 @@
+//! `rtt`: how long a message and its echo take.
+
+use std::collections::BTreeMap;
+
+use clap::Args as ClapArgs;
+use serde_json::json;
+
+use super::{Measurement, Repeat, Title, measure_all};
+use crate::args::{Common, Defaults, rate};
+use crate::context::Context;
+use crate::drive::drive;
+use crate::error::{Error, Result};
+use crate::load::{Plan, SECOND_NS};
+use crate::peer::MESSAGE_HEADER_BYTES;
+use crate::peers::{self, ClientContext, Peer};
+use crate::result::{Pace, Waiting};
+use crate::serve::{sharpen_timers, spawn_peer};
+use crate::verdict::Findings;
+
+/// A reply that takes longer is lost.
+const REPLY_NS_MAX: u64 = SECOND_NS;
+/// The command's own choice of effort.
+const DEFAULTS: Defaults = Defaults { repeats: 5, seconds: 2.0, warmup_seconds: 0.3, report: None };
+
+/// The command line of `rtt`.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = "Example: aether-perf rtt --peer raw-udp,quantum --waiting polling --rate 10000")]
+pub struct Args {
+    /// Which transports, in turns [default: all in this program].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub peer: Vec<String>,
+    /// How both ends wait.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "polling")]
+    pub waiting: Vec<Waiting>,
+    /// Sizes of the message.
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "64")]
+    pub message_bytes: Vec<usize>,
+    /// Open loop at so many messages a second; 'closed': the next one leaves when the reply has come.
+    #[arg(long, value_name = "PER_SECOND", value_delimiter = ',', default_value = "closed", value_parser = pace)]
+    pub rate: Vec<Pace>,
+    /// What every measurement has.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+fn pace(text: &str) -> Result<Pace, String> {
+    match text {
+        "closed" => Ok(Pace::Closed),
+        "saturating" => Ok(Pace::Saturating),
+        rate_text => rate(rate_text)
+            .map(|rate_per_s| Pace::Open { rate_per_s })
+            .map_err(|error| format!("{error}, or 'closed' or 'saturating'")),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong argument, before anything is measured; Ctrl-C.
+pub fn run(args: &Args) -> Result<std::process::ExitCode> {
+    let peers = choose(&args.peer)?;
+    let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
+    for &waiting in &args.waiting {
+        for &pace in &args.rate {
+            for &message_bytes in &args.message_bytes {
+                for peer in &peers {
+                    measurements.push(Box::new(RoundTrip::new(*peer, waiting, pace, message_bytes)?));
+                }
+            }
+        }
+    }
+    let mut context = Context::new("rtt", &args.common, DEFAULTS)?;
+    let outcome = measure_all(&mut context, measurements);
+    Ok(context.finish(outcome))
+}
+
+/// The peers of these names; all, where there are none.
+///
+/// # Errors
+/// A name that is not known or not built.
+pub(super) fn choose(names: &[String]) -> Result<Vec<Peer>> {
+    if names.is_empty() { Ok(peers::all()) } else { names.iter().map(|name| peers::find(name)).collect() }
+}
+
+/// Echoes of one size, through one peer, at one pace.
+pub struct RoundTrip {
+    peer: Peer,
+    waiting: Waiting,
+    pace: Pace,
+    message_bytes: usize,
+}
+
+impl RoundTrip {
+    /// Checks that the peer can.
+    ///
+    /// # Errors
+    /// A message that is too small to be numbered or too large for the peer.
+    pub fn new(peer: Peer, waiting: Waiting, pace: Pace, message_bytes: usize) -> Result<Self> {
+        if !(MESSAGE_HEADER_BYTES..=peer.message_bytes_max).contains(&message_bytes) {
+            return Err(Error::Usage(format!(
+                "--message-bytes {message_bytes}: {} takes {MESSAGE_HEADER_BYTES} to {} bytes",
+                peer.name, peer.message_bytes_max
+            )));
+        }
+        Ok(Self { peer, waiting, pace, message_bytes })
+    }
+}
+
+impl Measurement for RoundTrip {
+    fn title(&self) -> Title {
+        Title {
+            workload: "rtt",
+            subject: self.peer.name.to_owned(),
+            waiting: self.waiting,
+            pace: self.pace,
+            parameters: BTreeMap::from([("message_bytes".to_owned(), json!(self.message_bytes))]),
+        }
+    }
+
+    fn repeat(&mut self, context: &Context) -> Result<Repeat> {
+        let broke = |doing| {
+            let subject = self.peer.name.to_owned();
+            move |source| Error::Transport { subject, doing, source }
+        };
+        let (mut server, ready) = spawn_peer(&self.peer, self.waiting, context)?;
+        let client_context = ClientContext { ready: &ready, waiting: self.waiting };
+        let mut client = (self.peer.connect)(&client_context).map_err(broke("connecting"))?;
+        server.usage()?;
+        let plan = Plan {
+            pace: self.pace,
+            warmup_ns: context.effort.warmup.as_nanos() as u64,
+            measured_ns: context.effort.measured.as_nanos() as u64,
+            reply_ns_max: REPLY_NS_MAX,
+        };
+        let driven = drive(client.as_mut(), plan, self.waiting, self.message_bytes, &context.interrupt)
+            .map_err(broke("sending and receiving"))?;
+        let usage = server.usage()?;
+        let messages_per_s = driven.tally.replies as f64 / context.effort.measured.as_secs_f64();
+        Ok(Repeat {
+            findings: Findings {
+                tally: driven.tally,
+                generator_stall_us: driven.stall_us,
+                server_stall_us: usage.stall_us_max,
+                damaged: driven.damaged,
+                reasons: Vec::new(),
+            },
+            figures: BTreeMap::from([
+                ("messages_per_s".to_owned(), messages_per_s),
+                ("server_stall_us_max".to_owned(), usage.stall_us_max),
+            ]),
+            latencies: BTreeMap::from([("round_trip".to_owned(), driven.round_trips)]),
+            ..Repeat::default()
+        })
+    }
+}
+
+/// Puts the calling thread where the generator runs.
+///
+/// # Errors
+/// The core cannot be had.
+pub(crate) fn become_generator(context: &Context) -> Result<()> {
+    sharpen_timers();
+    let core = context.cores.client;
+    rt::pin_current_thread(core)
+        .map_err(|error| Error::doing(format!("the generator cannot run on core {core}"), error))
+}
