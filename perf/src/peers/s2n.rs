@@ -1,0 +1,194 @@
+//! s2n-quic: QUIC by its own machine under tokio, one bidirectional stream.
+//!
+//! As fast as its documentation allows: GSO and GRO are on, socket buffers and windows hold more than the path does,
+//! the first round-trip estimate suits a short path. The congestion controller is its default, CUBIC.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use s2n_quic::client::Connect;
+use s2n_quic::connection::Error as ConnectionError;
+use s2n_quic::provider::{io as socket, limits::Limits, tls};
+use s2n_quic::stream::{BidirectionalStream, Error as StreamError};
+use s2n_quic::{Client as Endpoint, Connection, Server};
+use tokio::task::JoinError;
+
+use super::certificate::{Identity, SERVER_NAME, certificate_of};
+use super::driver::Driver;
+use super::framing::STREAM_MESSAGE_BYTES_MAX;
+use super::path::{IP_AND_UDP_HEADER_BYTES, PACKET_BYTES, SOCKET_BUFFER_BYTES, WINDOW_BYTES};
+use super::stream_client::{self, ByteStream, StreamClient};
+use super::{ClientContext, Peer, ServerContext};
+use crate::peer::{Client, Crowd, Ready};
+
+/// One bidirectional stream: reliable and in order.
+pub const PEER: Peer = Peer {
+    name: "s2n-quic",
+    encrypted: true,
+    reliable: true,
+    message_bytes_max: STREAM_MESSAGE_BYTES_MAX,
+    serve,
+    connect,
+    gather: Some(gather),
+};
+
+/// What it calls the MTU: a full packet with its headers.
+const MTU_BYTES: u16 = PACKET_BYTES + IP_AND_UDP_HEADER_BYTES;
+
+/// What it assumes of the round trip before the first one: ours are short.
+const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(1);
+
+/// How long a connection may idle: longer than any run of ours lets it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
+
+/// Handshakes of [`Crowd::grow`] that are under way at a time.
+const HANDSHAKES_AT_ONCE: usize = 64;
+
+fn serve(context: &ServerContext<'_>) -> io::Result<()> {
+    let driver = Driver::new(context.waiting)?;
+    let identity = Identity::generate()?;
+    driver.serve(context.stalls, async {
+        let mut server = server(&identity)?;
+        (context.ready)(Ready { address: server.local_addr()?, secret: identity.secret() });
+        while let Some(mut connection) = server.accept().await {
+            tokio::spawn(async move {
+                while let Ok(Some(stream)) = connection.accept_bidirectional_stream().await {
+                    tokio::spawn(stream_client::serve(Stream(stream)));
+                }
+            });
+        }
+        Ok(())
+    })
+}
+
+fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
+    let driver = Driver::new(context.waiting)?;
+    let (stream, alive) = driver.run(async {
+        let endpoint = endpoint(context.ready)?;
+        let mut connection = endpoint.connect(target(context.ready.address)).await.map_err(io::Error::other)?;
+        let stream = connection.open_bidirectional_stream().await.map_err(io::Error::other)?;
+        io::Result::Ok((Stream(stream), (connection, endpoint)))
+    })?;
+    Ok(Box::new(StreamClient::new(driver, stream, alive)))
+}
+
+fn gather(context: &ClientContext<'_>) -> io::Result<Box<dyn Crowd>> {
+    let driver = Driver::new(context.waiting)?;
+    let endpoint = driver.run(async { endpoint(context.ready) })?;
+    Ok(Box::new(Connections { driver, endpoint, server: context.ready.address, connections: Vec::new() }))
+}
+
+fn target(server: SocketAddr) -> Connect {
+    Connect::new(server).with_server_name(SERVER_NAME)
+}
+
+fn server(identity: &Identity) -> io::Result<Server> {
+    let tls = tls::default::Server::builder()
+        .with_certificate(identity.certificate.as_str(), identity.key.as_str())
+        .and_then(tls::default::server::Builder::build)
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    Server::builder()
+        .with_tls(tls)
+        .map_err(io::Error::other)?
+        .with_io(socket()?)
+        .map_err(io::Error::other)?
+        .with_limits(limits()?)
+        .map_err(io::Error::other)?
+        .start()
+        .map_err(io::Error::other)
+}
+
+fn endpoint(ready: &Ready) -> io::Result<Endpoint> {
+    let tls = tls::default::Client::builder()
+        .with_certificate(certificate_of(&ready.secret)?.as_str())
+        .and_then(tls::default::client::Builder::build)
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    Endpoint::builder()
+        .with_tls(tls)
+        .map_err(io::Error::other)?
+        .with_io(socket()?)
+        .map_err(io::Error::other)?
+        .with_limits(limits()?)
+        .map_err(io::Error::other)?
+        .start()
+        .map_err(io::Error::other)
+}
+
+fn socket() -> io::Result<socket::Default> {
+    socket::Default::builder()
+        .with_receive_address((Ipv4Addr::LOCALHOST, 0).into())?
+        .with_send_buffer_size(SOCKET_BUFFER_BYTES)?
+        .with_recv_buffer_size(SOCKET_BUFFER_BYTES)?
+        .with_max_mtu(MTU_BYTES)?
+        .with_initial_mtu(MTU_BYTES)?
+        .build()
+}
+
+fn limits() -> io::Result<Limits> {
+    let window = u64::from(WINDOW_BYTES);
+    Limits::new()
+        .with_data_window(window)
+        .and_then(|limits| limits.with_bidirectional_local_data_window(window))
+        .and_then(|limits| limits.with_bidirectional_remote_data_window(window))
+        .and_then(|limits| limits.with_max_send_buffer_size(WINDOW_BYTES))
+        .and_then(|limits| limits.with_initial_round_trip_time(INITIAL_ROUND_TRIP))
+        .and_then(|limits| limits.with_max_idle_timeout(IDLE_TIMEOUT))
+        .map_err(io::Error::other)
+}
+
+/// A stream of its.
+struct Stream(BidirectionalStream);
+
+impl ByteStream for Stream {
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        self.0.poll_send(bytes, context).map_err(StreamError::into)
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>, chunks: &mut [Bytes]) -> Poll<io::Result<usize>> {
+        self.0.poll_receive_vectored(chunks, context).map_ok(|(count, _)| count).map_err(StreamError::into)
+    }
+}
+
+/// Connections that idle.
+struct Connections {
+    driver: Driver,
+    endpoint: Endpoint,
+    server: SocketAddr,
+    connections: Vec<Connection>,
+}
+
+impl Crowd for Connections {
+    fn grow(&mut self, count: usize) -> io::Result<()> {
+        let Self { driver, endpoint, server, connections } = self;
+        driver.run(async {
+            let mut handshakes = tokio::task::JoinSet::new();
+            for _ in 0..count {
+                if handshakes.len() == HANDSHAKES_AT_ONCE {
+                    connections.extend(joined(handshakes.join_next().await)?);
+                }
+                handshakes.spawn(endpoint.connect(target(*server)));
+            }
+            while let Some(connection) = joined(handshakes.join_next().await)? {
+                connections.push(connection);
+            }
+            Ok(())
+        })
+    }
+
+    fn poll(&mut self) -> io::Result<()> {
+        self.driver.turn(None, &mut |_| Poll::Pending)
+    }
+}
+
+/// What a handshake came to; none when there was none under way.
+fn joined(
+    handshake: Option<Result<Result<Connection, ConnectionError>, JoinError>>,
+) -> io::Result<Option<Connection>> {
+    match handshake {
+        Some(connection) => Ok(Some(connection.map_err(io::Error::other)?.map_err(io::Error::other)?)),
+        None => Ok(None),
+    }
+}
