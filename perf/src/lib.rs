@@ -11,10 +11,13 @@ pub mod context;
 pub mod drive;
 pub mod environment;
 pub mod error;
+pub mod impair;
 pub mod load;
+pub mod node_child;
 pub mod peer;
 pub mod peers;
 
+pub mod product;
 pub mod record;
 pub mod report;
 pub mod result;

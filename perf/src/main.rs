@@ -7,7 +7,7 @@ use perf::error::Result;
 use perf::node_child::{self, ServeArgs};
 use perf::serve::PeerArgs;
 use perf::workloads::{ops, rtt, stages};
-use perf::{context, serve};
+use perf::{context, impair, serve};
 
 /// The harness counts what its threads and the node's shards allocate.
 #[global_allocator]
@@ -29,6 +29,8 @@ enum Command {
     Ops(ops::OpsArgs),
     /// Where the time goes inside a node while edits come in: the waterfall.
     Stages(stages::StagesArgs),
+    /// A network that is worse than the one at hand, in front of any server: a relay with delay, loss and a bottleneck.
+    Impair(Box<impair::Args>),
     /// A server under test; ends when its standard input closes.
     #[command(hide = true)]
     Serve {
@@ -54,6 +56,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Rtt(args) => rtt::run(&args),
         Command::Ops(args) => ops::run(&args),
         Command::Stages(args) => stages::run(&args),
+        Command::Impair(args) => impair::run(&args),
         Command::Serve { server } => match server {
             Server::Peer(args) => serve::run_peer(&args),
             Server::Node(args) => node_child::serve(&args),

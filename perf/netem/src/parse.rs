@@ -51,9 +51,20 @@ impl PathSpec {
     /// # Errors
     /// The text describes no network.
     pub fn parse(text: &str, read_trace: ReadTrace<'_>) -> Result<Self, SpecError> {
+        Self::from_words(text.split_whitespace(), read_trace)
+    }
+
+    /// The same from single words, whose values may contain spaces.
+    ///
+    /// # Errors
+    /// The words describe no network.
+    pub fn from_words<'w>(
+        words: impl IntoIterator<Item = &'w str>,
+        read_trace: ReadTrace<'_>,
+    ) -> Result<Self, SpecError> {
         let mut spec = Self::default();
         let mut set: Vec<(&'static str, bool)> = Vec::new();
-        for (index, word) in text.split_whitespace().enumerate() {
+        for (index, word) in words.into_iter().enumerate() {
             let Some((key, value)) = word.split_once('=') else {
                 if index > 0 && preset::find(word).is_some() {
                     return Err(SpecError::PresetNotFirst { name: word.to_owned() });

@@ -2,9 +2,11 @@
 
 use std::ops::AddAssign;
 
+use serde::{Deserialize, Serialize};
+
 /// Counters of one link since it was made. Packets taken and copied are the sum of those delivered, those dropped for
 /// each reason, and those that still wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct LinkStats {
     /// Packets given to the link.
     pub taken: u64,
