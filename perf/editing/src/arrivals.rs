@@ -79,9 +79,15 @@ impl Contents {
     #[must_use]
     pub fn contains(&self, op: &Op) -> bool {
         // The script was checked when it was merged: its updates decode.
-        Update::decode_v1(&op.payload).is_ok_and(|update| {
-            let op = Self::of(&update);
-            is_part(&op.inserted, &self.inserted) && is_part(&op.deleted, &self.deleted)
+        self.contains_update(&op.payload)
+    }
+
+    /// Whether all of an update (v1) is part of it; not when that does not decode.
+    #[must_use]
+    pub fn contains_update(&self, update: &[u8]) -> bool {
+        Update::decode_v1(update).is_ok_and(|update| {
+            let part = Self::of(&update);
+            is_part(&part.inserted, &self.inserted) && is_part(&part.deleted, &self.deleted)
         })
     }
 }

@@ -3,7 +3,9 @@
 //! A [`Measurement`] is one subject under one load. [`measure_all`] does a repeat of each in turn (A B C A B C), so
 //! that a slow minute of the machine hits everybody, judges each, and makes the [`Run`]s.
 
+pub mod ops;
 pub mod rtt;
+pub mod stages;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,77 @@
+//! Clients of a load.
+
+use std::time::Duration;
+
+use aetherflow_client::{
+    Client, ClientConfig, ClientStats, ControlPlane, Document, DocumentEvent, DocumentKind, JoinOptions,
+};
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+
+/// How long a document may take to open.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long clients have to say goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// So many clients, each with a ticket and connections of its own.
+///
+/// # Errors
+/// One of them got no ticket.
+pub async fn connect(tickets: &ControlPlane, count: usize) -> Result<Vec<Client>> {
+    let mut clients = Vec::with_capacity(count);
+    for _ in 0..count {
+        let client = Client::builder(tickets.clone()).config(ClientConfig::default()).connect().await;
+        clients.push(client.map_err(|error| Error::doing("connecting a client of the load", error))?);
+    }
+    Ok(clients)
+}
+
+/// Begins to join a document.
+///
+/// # Errors
+/// The client refuses.
+pub fn join(client: &Client, id: &str) -> Result<Document> {
+    let joined = client.join(id, DocumentKind::Yjs, JoinOptions::default());
+    joined.map_err(|error| Error::doing(format!("joining {id}"), error))
+}
+
+/// Waits until the node has opened the document, and sent its state when there is one; how many bytes that was.
+///
+/// # Errors
+/// It was refused, or not opened in time.
+pub async fn opened(document: &mut Document) -> Result<u64> {
+    let id = document.writer().id().to_owned();
+    let failed = |what: String| Error::doing(format!("joining {id}"), what);
+    let opened = async {
+        while let Some(event) = document.next_event().await {
+            match event {
+                DocumentEvent::Joined { state_bytes: 0, .. } => return Ok(0),
+                DocumentEvent::State(state) => return Ok(state.len() as u64),
+                DocumentEvent::Closed { code, text } => return Err(failed(format!("{code}: {text}"))),
+                _ => {}
+            }
+        }
+        Err(failed("the client was closed".to_owned()))
+    };
+    let late = |_| failed(format!("it is not open after {} s", JOIN_TIMEOUT.as_secs()));
+    timeout(JOIN_TIMEOUT, opened).await.map_err(late)?
+}
+
+/// Closes all of them; the sum of their counters.
+pub async fn close(clients: Vec<Client>) -> ClientStats {
+    let mut total = ClientStats::default();
+    for client in clients {
+        let stats = client.stats();
+        total.packets_sent += stats.packets_sent;
+        total.packets_received += stats.packets_received;
+        total.bytes_sent += stats.bytes_sent;
+        total.bytes_received += stats.bytes_received;
+        total.packets_lost += stats.packets_lost;
+        total.reconnects += stats.reconnects;
+        total.ops_retried += stats.ops_retried;
+        // What is not durable by now was counted as lost.
+        let _all_durable = client.close(CLOSE_TIMEOUT).await;
+    }
+    total
+}
