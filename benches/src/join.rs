@@ -44,7 +44,8 @@ impl JoinLarge {
         let message = join_message(&held(&author));
         let mut machine = Machine::new();
         let writer = machine.open(1);
-        machine.handle(writer, &join_message(&[]));
+        // Not with an empty vector: the state that joiners share would be that of the empty document.
+        machine.handle(writer, &join_message(&state_vector(&author)));
         machine.handle(writer, &op_message(1, &state));
         for (counter, update) in (2..).zip(typed(&author, MISSED)) {
             machine.handle(writer, &op_message(counter, &update));
@@ -62,5 +63,27 @@ impl Workload for JoinLarge {
     fn step(&mut self) {
         let sent = self.machine.handle(self.joiner, &self.message);
         assert!(sent >= 2, "an announcement and a state");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::limits::STATE_CHUNK_BYTES;
+
+    use super::*;
+
+    #[test]
+    fn a_joiner_is_sent_what_it_has() {
+        let chunks = large_text().len().div_ceil(STATE_CHUNK_BYTES);
+        assert!(chunks > 1);
+        for (mut join, messages) in [
+            (JoinLarge::new(state_vector), 1 + 1),
+            (JoinLarge::new(|_| state_vector(&scribbled())), 1 + chunks),
+            (JoinLarge::new(|_| Vec::new()), 1 + chunks),
+        ] {
+            for _ in 0..2 {
+                assert_eq!(join.machine.handle(join.joiner, &join.message), messages);
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use benches::{Stepper, Visitor, Workload, visit_all};
 
-use crate::args::{Args, Mode};
+use crate::args::{Args, Mode, Output};
 use crate::report::{History, Report};
 use crate::valgrind::Valgrind;
 
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 /// Counts all workloads that the arguments ask for, and prints as it goes.
 fn count(args: &Args) -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = names().into_iter().filter(|name| args.matches(name)).collect();
-    if names.is_empty() {
+    if names.is_empty() && args.output == Output::Text {
         return Ok(());
     }
     let valgrind = match Valgrind::find_or_install() {
