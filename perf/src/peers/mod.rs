@@ -10,6 +10,7 @@ mod framing;
 mod path;
 #[cfg(feature = "peers")]
 pub mod quinn;
+pub mod quantum;
 pub mod tcp;
 pub mod udp;
 
@@ -87,7 +88,7 @@ fn optional() -> Vec<Peer> {
 
 /// All peers in this program, the floor first.
 pub fn all() -> Vec<Peer> {
-    [udp::PEER, tcp::PEER].into_iter().chain(optional()).collect()
+    [udp::PEER, tcp::PEER, quantum::PEER].into_iter().chain(optional()).collect()
 }
 
 /// The peer of a name.

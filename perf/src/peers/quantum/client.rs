@@ -1,0 +1,135 @@
+//! The client: one connection on a packet ring of its own.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quantum::{Channel, Connection, ConnectionKey, Event, MessageSink, SendError};
+use rt::{Clock, PacketRing, PacketRingConfig, Sent as RingSent, Train};
+use wire::Time;
+
+use super::setup::{Issuer, bind, config, now};
+use crate::peer::{Client, Sent};
+use crate::peers::ClientContext;
+
+/// Datagrams sent in one turn, so that what comes in is never kept waiting long.
+const DATAGRAMS_PER_TURN: usize = 256;
+/// How long connecting may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Hands messages on, and counts what is to be given back as credit.
+struct Inbox<'a> {
+    on_message: &'a mut dyn FnMut(&[u8]),
+    messages: usize,
+    bytes: usize,
+}
+
+impl MessageSink for Inbox<'_> {
+    fn on_message(&mut self, _: ConnectionKey, _: Channel, message: &[u8]) {
+        (self.on_message)(message);
+        self.messages += 1;
+        self.bytes += message.len();
+    }
+}
+
+struct QuantumClient {
+    connection: Connection,
+    ring: PacketRing,
+    server: SocketAddr,
+    clock: Clock,
+    is_connected: bool,
+}
+
+/// Connects; returns when the server has answered.
+pub(super) fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
+    let issuer = Issuer::parse(&context.ready.secret)?;
+    let server = context.ready.address;
+    let socket: UdpSocket = bind()?;
+    socket.connect(server)?;
+    let ring = PacketRing::new(socket, PacketRingConfig::default()).map_err(io::Error::other)?;
+    let clock = Clock::new();
+    let connection = issuer.connect(now(clock), &config())?;
+    let mut client = QuantumClient { connection, ring, server, clock, is_connected: false };
+    let give_up = Instant::now() + PATIENCE;
+    while !client.is_connected {
+        if Instant::now() > give_up {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        client.turn(&mut |_| {})?;
+    }
+    Ok(Box::new(client))
+}
+
+impl QuantumClient {
+    /// Takes in and sends out what there is; returns how many messages came.
+    fn turn(&mut self, on_message: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+        let now = self.clock.now();
+        let mut inbox = Inbox { on_message, messages: 0, bytes: 0 };
+        let connection = &mut self.connection;
+        let polled = self
+            .ring
+            .poll(|_, datagram| connection.handle_datagram(now, datagram, &mut inbox))
+            .map_err(io::Error::other)?;
+        let (messages, bytes) = (inbox.messages, inbox.bytes);
+        if bytes > 0 {
+            self.connection.consume(Channel::Sync, bytes);
+        }
+        if self.connection.poll_timeout().is_some_and(|due| due <= now) {
+            self.connection.handle_timeout(now);
+        }
+        self.transmit(now)?;
+        if polled.datagrams > 0 || !self.is_connected {
+            self.take_events()?;
+        }
+        Ok(messages)
+    }
+
+    fn take_events(&mut self) -> io::Result<()> {
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                Event::Connected => self.is_connected = true,
+                Event::Writable => {}
+                Event::Closed(reason) => return Err(io::Error::other(reason.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self, now: Time) -> io::Result<()> {
+        let mut datagrams = 0;
+        while datagrams < DATAGRAMS_PER_TURN {
+            let (connection, to) = (&mut self.connection, self.server);
+            let datagrams_max = self.ring.train_datagrams_max();
+            let sent = self.ring.send_train(|buffer| {
+                let train = connection.poll_transmit_train(now, buffer, datagrams_max)?;
+                datagrams += train.datagrams;
+                Some(Train { to, bytes: train.bytes, segment_bytes: train.segment_bytes })
+            });
+            if sent.map_err(io::Error::other)? != RingSent::Queued {
+                break;
+            }
+        }
+        self.ring.flush().map_err(io::Error::other)
+    }
+}
+
+impl Client for QuantumClient {
+    fn send(&mut self, message: &[u8]) -> io::Result<Sent> {
+        match self.connection.send(Channel::Sync, Bytes::copy_from_slice(message)) {
+            Ok(()) => Ok(Sent::Taken),
+            Err(SendError::Full) => Ok(Sent::Full),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn poll(&mut self, wait_until: Option<Instant>, on_message: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let messages = self.turn(on_message)?;
+        let Some(deadline) = wait_until.filter(|_| messages == 0) else { return Ok(()) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let due = self.connection.poll_timeout().map(|due| due.since(self.clock.now()).as_duration());
+        let until = due.map_or(left, |due| due.min(left));
+        self.ring.wait(Some(until), || true).map_err(io::Error::other)?;
+        self.turn(on_message).map(drop)
+    }
+}

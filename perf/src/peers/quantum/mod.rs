@@ -1,0 +1,20 @@
+//! The product's own transport, driven as a shard of a node drives it: one endpoint, one packet ring.
+
+mod client;
+mod crowd;
+mod server;
+mod setup;
+
+use self::setup::MESSAGE_BYTES_MAX;
+use super::Peer;
+
+/// In the registry.
+pub const PEER: Peer = Peer {
+    name: "quantum",
+    encrypted: true,
+    reliable: true,
+    message_bytes_max: MESSAGE_BYTES_MAX,
+    serve: server::serve,
+    connect: client::connect,
+    gather: Some(crowd::gather),
+};

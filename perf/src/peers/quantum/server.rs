@@ -1,0 +1,138 @@
+//! The server: the loop of a shard without documents and log.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Instant;
+
+use bytes::Bytes;
+use quantum::{Channel, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now, SendError};
+use rt::{Clock, PacketRing, PacketRingConfig, Sent, Train};
+use wire::{Span, Time};
+
+use super::setup::{Issuer, bind, config, entropy, now};
+use crate::peer::{Ready, Responder};
+use crate::peers::ServerContext;
+use crate::result::Waiting;
+
+/// Connections at once: more than any workload makes.
+const CONNECTIONS_MAX: usize = 100_000;
+/// Datagrams sent in one turn, so that what comes in is never kept waiting long.
+const DATAGRAMS_PER_TURN: usize = 256;
+/// How long it looks for work before it goes to sleep, as a shard with the policy `saver`.
+const SPIN: Span = Span::ZERO;
+
+/// Takes messages while the endpoint is borrowed.
+#[derive(Default)]
+struct Inbox {
+    responder: Responder,
+    /// Replies that the transport has not taken yet.
+    replies: VecDeque<(ConnectionKey, Bytes)>,
+    /// Credit to give back.
+    consumed: Vec<(ConnectionKey, usize)>,
+}
+
+impl MessageSink for Inbox {
+    fn on_message(&mut self, from: ConnectionKey, _: Channel, message: &[u8]) {
+        if let Some(reply) = self.responder.handle_message(message) {
+            self.replies.push_back((from, Bytes::copy_from_slice(reply)));
+        }
+        match self.consumed.last_mut() {
+            Some((key, bytes)) if *key == from => *bytes += message.len(),
+            _ => self.consumed.push((from, message.len())),
+        }
+    }
+}
+
+struct Server {
+    endpoint: Endpoint,
+    ring: PacketRing,
+    inbox: Inbox,
+    clock: Clock,
+}
+
+/// Serves until the process is ended.
+pub(super) fn serve(context: &ServerContext<'_>) -> io::Result<()> {
+    let issuer = Issuer::generate()?;
+    let limits = EndpointLimits {
+        connections_max: CONNECTIONS_MAX,
+        half_open_max: CONNECTIONS_MAX,
+        recent_ids_max: CONNECTIONS_MAX,
+    };
+    let mut endpoint = Endpoint::new(config(), limits, entropy()?);
+    endpoint.set_ticket_keys(issuer.keys());
+    let ring = PacketRing::new(bind()?, PacketRingConfig::default()).map_err(io::Error::other)?;
+    (context.ready)(Ready { address: ring.local_addr()?, secret: issuer.secret() });
+    let mut server = Server { endpoint, ring, inbox: Inbox::default(), clock: Clock::new() };
+    let mut last_work = Time::ZERO;
+    loop {
+        let now = now(server.clock);
+        if server.turn(now)? {
+            last_work = now.mono;
+        } else if context.waiting == Waiting::Blocking && now.mono.since(last_work) >= SPIN {
+            server.sleep(now.mono)?;
+        }
+        if context.waiting == Waiting::Polling {
+            context.stalls.turn(Instant::now());
+        }
+    }
+}
+
+impl Server {
+    /// Returns whether there was anything to do.
+    fn turn(&mut self, now: Now) -> io::Result<bool> {
+        let (endpoint, inbox) = (&mut self.endpoint, &mut self.inbox);
+        let polled = self
+            .ring
+            .poll(|from, datagram| endpoint.handle_datagram(now, from, datagram, inbox))
+            .map_err(io::Error::other)?;
+        self.answer();
+        if self.endpoint.poll_timeout().is_some_and(|due| due <= now.mono) {
+            self.endpoint.handle_timeout(now.mono);
+        }
+        let sent = self.transmit(now.mono)?;
+        while let Some((_, event)) = self.endpoint.poll_event() {
+            if event == Event::Writable {
+                self.answer();
+            }
+        }
+        Ok(polled.datagrams > 0 || polled.more || sent)
+    }
+
+    /// Hands the replies over, and gives credit back.
+    fn answer(&mut self) {
+        for (key, bytes) in self.inbox.consumed.drain(..) {
+            self.endpoint.consume(key, Channel::Sync, bytes);
+        }
+        while let Some((key, reply)) = self.inbox.replies.pop_front() {
+            // A reply to a connection that is gone goes with it.
+            if self.endpoint.send(key, Channel::Sync, reply.clone()) == Err(SendError::Full) {
+                self.inbox.replies.push_front((key, reply));
+                return;
+            }
+        }
+    }
+
+    fn transmit(&mut self, now: Time) -> io::Result<bool> {
+        let mut datagrams = 0;
+        while datagrams < DATAGRAMS_PER_TURN {
+            let endpoint = &mut self.endpoint;
+            let datagrams_max = self.ring.train_datagrams_max();
+            let sent = self.ring.send_train(|buffer| {
+                let (to, train) = endpoint.poll_transmit_train(now, buffer, datagrams_max)?;
+                datagrams += train.datagrams;
+                Some(Train { to, bytes: train.bytes, segment_bytes: train.segment_bytes })
+            });
+            if sent.map_err(io::Error::other)? != Sent::Queued {
+                break;
+            }
+        }
+        self.ring.flush().map_err(io::Error::other)?;
+        Ok(datagrams > 0)
+    }
+
+    fn sleep(&mut self, now: Time) -> io::Result<()> {
+        let until = self.endpoint.poll_timeout().map(|due| due.since(now).as_duration());
+        self.ring.wait(until, || true).map_err(io::Error::other)?;
+        Ok(())
+    }
+}
