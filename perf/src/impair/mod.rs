@@ -13,6 +13,8 @@ mod handle;
 mod relay;
 mod socket;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
