@@ -68,6 +68,7 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
         },
         datagram_bytes_max: node.datagram_bytes_max as usize,
         log_segment_bytes: node.log_segment_bytes,
+        commit_delay_us_max: node::COMMIT_DELAY_US_MAX,
         stage_sample_turns: node::STAGE_SAMPLE_TURNS,
     }
 }

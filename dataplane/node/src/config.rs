@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use shard::IdlePolicy;
 
+/// The longest that an op waits for others under load before the log is written, microseconds, unless told otherwise.
+pub const COMMIT_DELAY_US_MAX: u32 = 500;
+
 /// A node's configuration, already validated.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -28,6 +31,9 @@ pub struct NodeConfig {
     pub datagram_bytes_max: usize,
     /// The size of a log segment.
     pub log_segment_bytes: u64,
+    /// The longest that an op waits for others under load before the log is written, microseconds:
+    /// [`COMMIT_DELAY_US_MAX`](crate::COMMIT_DELAY_US_MAX) unless there is a reason; 0: none waits.
+    pub commit_delay_us_max: u32,
     /// One turn of a shard in so many has its stages timed: [`STAGE_SAMPLE_TURNS`](crate::STAGE_SAMPLE_TURNS)
     /// unless there is a reason; 0: none.
     pub stage_sample_turns: u32,

@@ -18,7 +18,7 @@ mod stage_probe;
 mod state;
 mod timings;
 
-pub use config::NodeConfig;
+pub use config::{COMMIT_DELAY_US_MAX, NodeConfig};
 pub use error::NodeError;
 pub use node::{Node, NodeSummary};
 pub use shard::{Figure, IdlePolicy, Stage};

@@ -65,15 +65,15 @@ impl LogDriver {
         self.waiting = Some(write);
     }
 
-    /// Begins the waiting write when its segment is ready; `now` comes back with the batch.
-    pub(crate) async fn advance(&mut self, ring: &mut PacketRing, now: Option<u64>) -> Result<(), RtError> {
+    /// Begins the waiting write when its segment is ready, and says whether it did; `now` comes back with the batch.
+    pub(crate) async fn advance(&mut self, ring: &mut PacketRing, now: Option<u64>) -> Result<bool, RtError> {
         while let Some(at) = self.preparing.iter().position(PreparingSegment::is_finished) {
             let done = self.preparing.swap_remove(at);
             self.prepared.push(done.segment());
             done.finish()?;
         }
         let is_ready = |write: &mut Write<LogBuffer>| self.prepared.contains(&write.at.segment);
-        let Some(Write { at, buffer }) = self.waiting.take_if(is_ready) else { return Ok(()) };
+        let Some(Write { at, buffer }) = self.waiting.take_if(is_ready) else { return Ok(false) };
         // Segments are written in order: those before this one are done with.
         self.prepared.retain(|&segment| segment >= at.segment);
         let file = match &self.open {
@@ -86,7 +86,7 @@ impl LogDriver {
         };
         ring.begin_log_write(&file, buffer, at.bytes, at.offset)?;
         self.in_flight = Some(InFlight { at, began: now });
-        Ok(())
+        Ok(true)
     }
 
     /// The batch that has become durable, if one has.

@@ -149,12 +149,12 @@ impl ShardLoop {
         if let Some(segment) = self.shard.poll_segment_wanted() {
             self.log.prepare(segment)?;
         }
-        if let Some(write) = self.shard.poll_write() {
+        if let Some(write) = self.shard.poll_write(now.mono) {
             self.log.write(write);
             worked = true;
         }
         let began = self.shard.probe().now();
-        self.log.advance(&mut self.ring, began).await?;
+        let began_write = self.log.advance(&mut self.ring, began).await?;
         self.shard.probe().enter(Stage::Send);
         let mut datagrams = 0;
         while datagrams < SENDS_PER_TURN {
@@ -170,8 +170,10 @@ impl ShardLoop {
                 Sent::Nothing | Sent::Full => break,
             }
         }
+        self.shard.probe().leave_if(datagrams > 0);
+        self.shard.probe().enter(Stage::Commit);
         self.ring.flush()?;
-        self.shard.probe().leave_if(worked);
+        self.shard.probe().leave_if(began_write);
         while let Some(report) = self.shard.poll_report() {
             if matches!(report, Report::Drained) {
                 self.tell_status();

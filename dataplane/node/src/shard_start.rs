@@ -8,6 +8,7 @@ use rt::{Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfig, Shar
 use shard::{Report, Shard, ShardConfig};
 use statesync::{Placement, StateSync, SyncConfig};
 use wal::{Body, LogConfig, LogPosition, LogWriter, Op, Open};
+use wire::Span;
 use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX};
 use wire::sync::DocumentKind;
 
@@ -117,7 +118,13 @@ impl ShardPlan {
             datagram_bytes_max: self.config.datagram_bytes_max,
             ..quantum::Config::default()
         };
-        Ok(ShardConfig { transport, limits: EndpointLimits::default(), sync: SyncConfig::default(), entropy })
+        Ok(ShardConfig {
+            transport,
+            limits: EndpointLimits::default(),
+            sync: SyncConfig::default(),
+            commit_delay_max: Span::from_us(u64::from(self.config.commit_delay_us_max)),
+            entropy,
+        })
     }
 }
 

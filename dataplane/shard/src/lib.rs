@@ -7,6 +7,7 @@
 //! It must never wait: whoever has to wait for something is a queue with a limit in one of the machines.
 
 mod command;
+mod commit_pace;
 mod idle;
 mod log;
 mod probe;

@@ -18,8 +18,10 @@ pub enum Stage {
     FanOut,
     /// Writing the frames of a datagram and encrypting it; once a datagram.
     Seal,
-    /// Giving datagrams and log writes to the kernel; once a turn that sent any.
+    /// Giving datagrams to the kernel; once a turn that sent any.
     Send,
+    /// Giving a batch of the log to the kernel; once a batch.
+    Commit,
     /// Integrating updates into cached documents; once a turn that had any.
     Integrate,
     /// All of a turn that did something, from its beginning to its end: the stages and what is between them.
@@ -28,7 +30,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order in which an op passes them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Receive,
         Self::Open,
         Self::Statesync,
@@ -37,6 +39,7 @@ impl Stage {
         Self::FanOut,
         Self::Seal,
         Self::Send,
+        Self::Commit,
         Self::Integrate,
         Self::Turn,
     ];
@@ -53,6 +56,7 @@ impl Stage {
             Self::FanOut => "fan_out",
             Self::Seal => "seal",
             Self::Send => "send",
+            Self::Commit => "commit",
             Self::Integrate => "integrate",
             Self::Turn => "turn",
         }

@@ -12,6 +12,7 @@ use wire::sync::Channel;
 use wire::{Span, TicketKeyRing, Time};
 
 use crate::command::{Command, Report, ShardSettings};
+use crate::commit_pace::CommitPace;
 use crate::probe::{Probe, Stage};
 use crate::sink::{AfterDatagram, Sink, connection, subscriber};
 use crate::status::{self, Figure};
@@ -32,6 +33,9 @@ pub struct ShardConfig {
     pub limits: EndpointLimits,
     /// The state machine's settings.
     pub sync: SyncConfig,
+    /// The longest that an op waits for others under load before the log is written; zero: writes follow one
+    /// another as fast as the disk allows.
+    pub commit_delay_max: Span,
     /// Random bytes, fresh for this start.
     pub entropy: [u8; 32],
 }
@@ -67,6 +71,7 @@ pub struct Shard<B: AlignedBuffer, P = ()> {
     sync: StateSync,
     sync_config: SyncConfig,
     log: LogWriter<B>,
+    commit_pace: CommitPace,
     after: AfterDatagram,
     drain: Drain,
     /// Keys that wait for the placement.
@@ -98,6 +103,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
             sync,
             sync_config: config.sync,
             log,
+            commit_pace: CommitPace::new(config.commit_delay_max),
             after: AfterDatagram::default(),
             drain: Drain::No,
             keys: None,
@@ -182,7 +188,10 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
             // Looked at in every turn: what ends these stages is no timer.
             Drain::Flushing | Drain::Telling { .. } | Drain::Closing { .. } => Some(Time::ZERO),
         };
-        [self.endpoint.poll_timeout(), self.sync.poll_timeout(), drain].into_iter().flatten().min()
+        [self.endpoint.poll_timeout(), self.sync.poll_timeout(), self.write_due(), drain]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Integrates some queued ops into cached documents; true when more are left.
@@ -214,9 +223,21 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
         transmit
     }
 
-    /// The next batch to write; none while one is in flight.
-    pub fn poll_write(&mut self) -> Option<Write<B>> {
-        self.log.poll_write()
+    /// The next batch to write; none while one is in flight, or while one waits for more ops.
+    pub fn poll_write(&mut self, now: Time) -> Option<Write<B>> {
+        self.write_due().filter(|due| *due <= now)?;
+        let write = self.log.poll_write()?;
+        self.commit_pace.on_write(now, write.at.last_lsn + 1 - write.at.first_lsn);
+        Some(write)
+    }
+
+    /// When a batch is to be written, if there is one that can be.
+    fn write_due(&self) -> Option<Time> {
+        if !self.log.is_write_waiting() {
+            return None;
+        }
+        let is_pressed = self.drain != Drain::No;
+        Some(if is_pressed { Time::ZERO } else { self.commit_pace.due(self.log.queue_bytes()) })
     }
 
     /// A segment of the log to make ready in the background; each is named once.

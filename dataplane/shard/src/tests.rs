@@ -9,11 +9,12 @@ use statesync::{Placement, StateSync, SyncConfig};
 use wal::memory::HeapBuffer;
 use wal::{LogConfig, LogPosition, LogWriter};
 use wire::sync::{Channel, Client, DocumentKind, Join, Server};
-use wire::{Access, Code, Grant, Guuid, Ticket, TicketKeyRing, Time};
+use wire::{Access, Code, Grant, Guuid, Span, Ticket, TicketKeyRing, Time};
 
 use crate::{Command, Probe, Report, Shard, ShardConfig, Stage};
 
 const KEY: (u32, [u8; 32]) = (1, [7; 32]);
+const COMMIT_DELAY: Span = Span::from_us(500);
 
 #[derive(Default)]
 struct Inbox(Vec<(Channel, Vec<u8>)>);
@@ -70,6 +71,7 @@ impl Bench {
             transport: quantum::Config::default(),
             limits: EndpointLimits::default(),
             sync: SyncConfig::default(),
+            commit_delay_max: COMMIT_DELAY,
             entropy: [3; 32],
         };
         let now = Now { mono: Time::from_us(1), unix_ms: 1_000_000 };
@@ -142,7 +144,7 @@ fn an_op_is_acknowledged_before_its_write_is_durable() {
     bench.say(&Client::Op { handle: 1, counter: 5, payload: b"edit" });
     bench.exchange();
     assert!(bench.acked().is_empty(), "nothing is written yet");
-    let write = bench.shard.poll_write().expect("the op waits to be written");
+    let write = bench.shard.poll_write(bench.now.mono).expect("the op waits to be written");
     bench.exchange();
     assert!(bench.acked().is_empty(), "the write is in flight");
     bench.shard.handle_durable(bench.now, write.at, Some(write.buffer));
@@ -166,7 +168,7 @@ fn a_stage_of_an_op_is_not_timed_or_twice() {
     assert_eq!((count(Stage::Statesync), count(Stage::Log)), (1, 1), "{:?}", probe.samples);
     assert_eq!(count(Stage::FanOut), 0, "nobody else has the document open: nothing is handed out");
 
-    let write = bench.shard.poll_write().expect("the op waits to be written");
+    let write = bench.shard.poll_write(bench.now.mono).expect("the op waits to be written");
     bench.shard.handle_durable(bench.now, write.at, Some(write.buffer));
     assert_eq!(std::mem::take(bench.shard.probe()).samples, [Stage::FanOut], "the acknowledgement");
     bench.exchange();
@@ -183,13 +185,41 @@ fn a_drain_ends_before_the_log_is_durable() {
     bench.shard.handle_command(bench.now, Command::Drain);
     bench.exchange();
     assert!(!bench.shard.is_drained() && !bench.client.is_closed());
-    let write = bench.shard.poll_write().unwrap();
+    let write = bench.shard.poll_write(bench.now.mono).unwrap();
     bench.shard.handle_durable(bench.now, write.at, Some(write.buffer));
     for _ in 0..20 {
         bench.exchange();
     }
     assert_eq!(bench.acked(), [1], "acknowledged on the way out");
     assert!(bench.shard.is_drained() && bench.client.is_closed());
+}
+
+#[test]
+fn ops_under_load_are_written_at_once_or_never() {
+    let mut bench = Bench::new();
+    bench.say(&join());
+    bench.exchange();
+    for counter in 1..=8 {
+        bench.say(&Client::Op { handle: 1, counter, payload: b"edit" });
+    }
+    bench.exchange();
+    let began = bench.now.mono;
+    let write = bench.shard.poll_write(began).expect("the first batch waits for nobody");
+    bench.say(&Client::Op { handle: 1, counter: 9, payload: b"edit" });
+    let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let mut buffer = [0; 2_048];
+    while let Some(length) = bench.client.poll_transmit(began, &mut buffer) {
+        bench.shard.handle_datagram(bench.now, from, &mut buffer[..length]);
+    }
+    while bench.shard.poll_transmit(bench.now, &mut buffer).is_some() {}
+    bench.shard.handle_durable(bench.now, write.at, Some(write.buffer));
+    while bench.shard.poll_transmit(bench.now, &mut buffer).is_some() {}
+    assert!(bench.shard.poll_write(began).is_none(), "the disk is free, and the op waits for others");
+    let due = began + COMMIT_DELAY;
+    assert!(bench.shard.poll_timeout().is_some_and(|at| at <= due), "a sleep would last beyond the delay");
+    assert!(bench.shard.poll_write(Time::from_us(due.as_us() - 1)).is_none());
+    let write = bench.shard.poll_write(due).expect("the delay is over");
+    assert_eq!(write.at.first_lsn, write.at.last_lsn);
 }
 
 #[test]

@@ -194,6 +194,12 @@ impl<B: AlignedBuffer> LogWriter<B> {
         self.durable_lsn == self.next.lsn
     }
 
+    /// Whether [`poll_write`](Self::poll_write) has a batch to hand out now.
+    #[must_use]
+    pub fn is_write_waiting(&self) -> bool {
+        self.in_flight.is_none() && !self.is_idle()
+    }
+
     /// Bytes that are not durable yet, the batch in flight included.
     #[must_use]
     pub fn queue_bytes(&self) -> usize {

@@ -43,6 +43,8 @@ pub struct NodeOptions {
     pub idle_policy: IdlePolicy,
     /// Where its log is; none: in a temporary directory on a disk.
     pub data_dir: Option<PathBuf>,
+    /// The longest that an op waits for others under load before the log is written, microseconds.
+    pub commit_delay_us_max: u32,
     /// One turn of a shard in so many has its stages timed; 0: none.
     pub stage_sample_turns: u32,
 }
@@ -55,6 +57,7 @@ impl NodeOptions {
             cores,
             idle_policy: IdlePolicy::Busy,
             data_dir: None,
+            commit_delay_us_max: node::COMMIT_DELAY_US_MAX,
             stage_sample_turns: node::STAGE_SAMPLE_TURNS,
         }
     }
@@ -74,6 +77,7 @@ impl NodeOptions {
         arguments.extend(["--control".into(), control.to_string().into()]);
         arguments.extend(["--listen".into(), quantum.to_string().into()]);
         arguments.extend(["--log-segment-bytes".into(), LOG_SEGMENT_BYTES.to_string().into()]);
+        arguments.extend(["--commit-delay-us-max".into(), self.commit_delay_us_max.to_string().into()]);
         arguments.extend(["--stage-sample-turns".into(), self.stage_sample_turns.to_string().into()]);
         arguments
     }

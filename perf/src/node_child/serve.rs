@@ -40,6 +40,9 @@ pub struct ServeArgs {
     /// The size of a log segment.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     log_segment_bytes: u64,
+    /// The longest that an op waits for others under load before the log is written.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = node::COMMIT_DELAY_US_MAX)]
+    commit_delay_us_max: u32,
     /// One turn of a shard in so many has its stages timed; 0: none.
     #[arg(long, value_name = "N", default_value_t = node::STAGE_SAMPLE_TURNS)]
     stage_sample_turns: u32,
@@ -131,6 +134,7 @@ fn node_config(config: &Config, args: &ServeArgs, control: String) -> NodeConfig
         },
         datagram_bytes_max: config.node.datagram_bytes_max as usize,
         log_segment_bytes: args.log_segment_bytes,
+        commit_delay_us_max: args.commit_delay_us_max,
         stage_sample_turns: args.stage_sample_turns,
     }
 }

@@ -22,7 +22,7 @@ pub const DOCUMENT_PREFIX: &str = "aether-perf";
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
     /// Drive a cluster that runs, by the URL of its control plane, instead of a node of one's own
-    #[arg(long, value_name = "URL", help_heading = "Node", conflicts_with_all = ["shards", "data_dir", "idle_policy", "stage_sample_turns"])]
+    #[arg(long, value_name = "URL", help_heading = "Node", conflicts_with_all = ["shards", "data_dir", "idle_policy", "commit_delay_us_max", "stage_sample_turns"])]
     pub target: Option<String>,
     /// The API key of that control plane, if it has one
     #[arg(
@@ -44,6 +44,9 @@ pub struct TargetArgs {
     /// Where the node keeps its log [default: a temporary directory on a disk, removed at the end]
     #[arg(long, value_name = "DIR", help_heading = "Node")]
     pub data_dir: Option<PathBuf>,
+    /// The longest that an op waits for others under load before the log is written; 0: none waits
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = node::COMMIT_DELAY_US_MAX, help_heading = "Node")]
+    pub commit_delay_us_max: u32,
     /// Time the stages of one turn in N of a shard's loop; 0: of none
     #[arg(long = "sample", value_name = "1/N", default_value = "1/997", value_parser = sample, help_heading = "Node")]
     pub stage_sample_turns: u32,
@@ -67,6 +70,7 @@ impl Default for TargetArgs {
             shards: 1,
             idle_policy: IdlePolicy::Busy,
             data_dir: None,
+            commit_delay_us_max: node::COMMIT_DELAY_US_MAX,
             stage_sample_turns: node::STAGE_SAMPLE_TURNS,
         }
     }
@@ -168,6 +172,7 @@ fn options(cores: &Cores, args: &TargetArgs) -> NodeOptions {
         cores: data_cores(&allowed, Some(cores.client), Some(cores.server), args.shards),
         idle_policy: args.idle_policy,
         data_dir: args.data_dir.clone(),
+        commit_delay_us_max: args.commit_delay_us_max,
         stage_sample_turns: args.stage_sample_turns,
     }
 }

@@ -13,6 +13,9 @@ use crate::result::{Pace, Run, Verdict};
 /// What is measured with when nobody says otherwise.
 pub const DEFAULTS: Defaults = Defaults { repeats: 1, seconds: 5.0, warmup_seconds: 2.0, report: None };
 
+/// The generator may be away for longer than elsewhere: the node times its stages itself.
+const STALL_US_MAX: u64 = 100_000;
+
 /// The command line of `stages`: that of `ops`.
 #[derive(Args, Clone, Debug)]
 #[command(
@@ -40,6 +43,7 @@ pub fn run(args: &StagesArgs) -> Result<ExitCode> {
         return Err(Error::Usage("--sample 0 times no turn: give it as 1/N, such as 1/97".to_owned()));
     }
     let mut context = Context::new("stages", &args.ops.common, DEFAULTS)?;
+    context.effort.stall_us_max = context.effort.stall_us_max.max(STALL_US_MAX);
     let outcome = ops::measure(&mut context, &args.ops);
     if args.ops.common.output == Output::Table {
         context.progress.suspend(|| context.runs().iter().for_each(print));
