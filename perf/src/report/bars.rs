@@ -28,23 +28,22 @@ pub(crate) fn height(bars: usize) -> f64 {
 /// One picture; a run that failed keeps its row.
 pub(crate) fn picture(title: &str, figure: &str, domain: Domain, runs: &[&Run], palette: &Palette) -> String {
     let Name { what, unit } = format::name(figure);
-    let (told, factor) = told(&what, &unit, domain);
+    let (unit, factor) = format::scaled(&unit, domain.max);
     let told_values = runs.iter().map(|run| {
-        let value =
-            scene::figure(run, figure).map_or_else(|| "failed".to_owned(), |s| format::number(s.median));
+        let value = scene::figure(run, figure)
+            .map_or_else(|| "failed".to_owned(), |s| format::number(s.median * factor));
         format!("{}: {value}", run.subject)
     });
     let description = format!("{what} {unit}: {}", told_values.collect::<Vec<_>>().join("; "));
     let height = height(runs.len());
     let mut markup = Markup::default();
-    frame::open_svg(&mut markup, WIDTH, height, title, &description);
-    write(&mut markup, "head", "start", 0.0, 14.0, title);
+    frame::open_picture(&mut markup, WIDTH, height, title, &description);
     let better = match summary::better(figure) {
-        Some(Bound::AtLeast) => ", more is better",
-        Some(Bound::AtMost) => ", less is better",
+        Some(Bound::AtLeast) => ": more is better",
+        Some(Bound::AtMost) => ": less is better",
         None => "",
     };
-    write(&mut markup, "mute", "start", 0.0, 33.0, &format!("{told}{better}"));
+    write(&mut markup, "mute", "start", 0.0, 33.0, &format!("{unit}{better}"));
     let x = Scale { domain, from: LEFT, to: WIDTH - RIGHT };
     let bottom = height - 22.0;
     for tick in domain.ticks() {
@@ -61,20 +60,6 @@ pub(crate) fn picture(title: &str, figure: &str, domain: Domain, runs: &[&Run], 
     }
     markup.close();
     markup.finish()
-}
-
-/// What the figure is called on the picture, and what its values are multiplied with there.
-fn told(what: &str, unit: &str, domain: Domain) -> (String, f64) {
-    if unit == "B" || unit.starts_with("B/") {
-        let (name, factor) = match domain.max {
-            max if max >= 2_097_152.0 => ("MiB", 1.0 / 1_048_576.0),
-            max if max >= 2_048.0 => ("KiB", 1.0 / 1_024.0),
-            _ => ("B", 1.0),
-        };
-        return (format!("{what}, {name}{}", unit.trim_start_matches('B')), factor);
-    }
-    let text = if unit.is_empty() { what.to_owned() } else { format!("{what}, {unit}") };
-    (text, 1.0)
 }
 
 fn bar(markup: &mut Markup, run: &Run, figure: &str, factor: f64, x: Scale, top: f64, palette: &Palette) {

@@ -94,7 +94,7 @@ pub(crate) fn picture(
             let share = spread.median / curve.ideal(*cores) * 100.0;
             frame.label(
                 Some((slot, subject)),
-                spread.median,
+                (*cores, spread.median),
                 &format!("{subject} {} %", format::number(share)),
             );
         }

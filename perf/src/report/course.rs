@@ -82,7 +82,7 @@ pub(crate) fn picture(
         let points: Vec<(f64, f64)> = slices.iter().map(|slice| (slice.at_s, part(slice))).collect();
         frame.line(&Line { slot, subject: &run.subject, name, weight, dashes }, &points);
         if let Some(last) = slices.last() {
-            frame.label(None, part(last), name);
+            frame.label(None, (last.at_s, part(last)), name);
         }
     }
     frame.finish()

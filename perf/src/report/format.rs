@@ -76,6 +76,19 @@ pub(crate) fn bytes(value: f64) -> String {
     format!("{text} {}", UNITS[unit])
 }
 
+/// A unit in which values up to this one are short, and what they are multiplied with: bytes become KiB or MiB.
+pub(crate) fn scaled(unit: &str, most: f64) -> (String, f64) {
+    let Some(rest) = unit.strip_prefix('B').filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
+        return (unit.to_owned(), 1.0);
+    };
+    let (unit, factor) = match most.abs() {
+        most if most >= 1_048_576.0 => ("MiB", 1_048_576.0),
+        most if most >= 2_048.0 => ("KiB", 1_024.0),
+        _ => ("B", 1.0),
+    };
+    (format!("{unit}{rest}"), 1.0 / factor)
+}
+
 /// What is measured and in what: `goodput_gbit_per_s` is "goodput" in "Gbit/s".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Name {
@@ -165,7 +178,7 @@ pub(crate) fn parameter(key: &str, value: &serde_json::Value) -> String {
 
 /// A whole number as it is, thousands apart; any other as [`number`].
 fn grouped(value: f64) -> String {
-    if value.fract() == 0.0 || value.abs() >= 100.0 { number(value) } else { short(value) }
+    if value.abs() >= 100.0 { number(value) } else { short(value) }
 }
 
 /// What sets the pace, in words.
@@ -260,5 +273,7 @@ mod tests {
         assert_eq!(told, ["500 ns", "5 µs", "10 ms", "2 s"]);
         assert_eq!(count(20_000.0), "20k");
         assert_eq!(bytes(1536.0), "1.50 KiB");
+        assert_eq!(scaled("B/connection", 21_504.0), ("KiB/connection".to_owned(), 1.0 / 1_024.0));
+        assert_eq!(scaled("Bit/s", 1e9), ("Bit/s".to_owned(), 1.0));
     }
 }

@@ -13,7 +13,7 @@ const TOP: f64 = 50.0;
 const BOTTOM: f64 = 44.0;
 
 /// Room on the right for the names of the lines.
-pub(crate) const LABELS: f64 = 112.0;
+pub(crate) const LABELS: f64 = 128.0;
 
 /// Between the baselines of two labels.
 const LABEL_GAP: f64 = 14.0;
@@ -27,7 +27,8 @@ pub(crate) struct Frame {
 }
 
 struct Label {
-    y: f64,
+    /// Where the line ends.
+    end: (f64, f64),
     /// Whose it is, where the picture shows several.
     subject: Option<(Slot, String)>,
     text: String,
@@ -52,15 +53,25 @@ impl<'a> Axis<'a> {
     }
 }
 
-/// Opens a picture: size, name and description for those who cannot see it.
-pub(crate) fn open_svg(markup: &mut Markup, width: f64, height: f64, title: &str, description: &str) {
-    markup
-        .tag("svg")
-        .at("xmlns", "http://www.w3.org/2000/svg")
-        .at("viewBox", format!("0 0 {} {}", Px(width), Px(height)))
-        .at("role", "img")
-        .at("class", "chart")
-        .open();
+/// Between the lines of a title.
+const TITLE_LINE: f64 = 17.0;
+/// Of a letter of a title, about.
+const TITLE_LETTER: f64 = 8.2;
+
+/// Opens a picture with its title in writing; a title of several lines grows upwards.
+pub(crate) fn open_picture(markup: &mut Markup, width: f64, height: f64, title: &str, description: &str) {
+    let lines = super::grid::wrap(title, (width / TITLE_LETTER) as usize);
+    let above = TITLE_LINE * (lines.len() - 1) as f64;
+    let view = format!("0 {} {} {}", Px(-above), Px(width), Px(height + above));
+    open(markup, &view, title, description);
+    for (i, line) in lines.iter().enumerate() {
+        write(markup, "head", "start", 0.0, 14.0 - above + TITLE_LINE * i as f64, line);
+    }
+}
+
+fn open(markup: &mut Markup, view: &str, title: &str, description: &str) {
+    let svg = markup.tag("svg").at("xmlns", "http://www.w3.org/2000/svg").at("viewBox", view);
+    svg.at("role", "img").at("class", "chart").open();
     markup.tag("title").text(title);
     markup.tag("desc").text(description);
 }
@@ -84,8 +95,7 @@ impl Frame {
         y: (Domain, &Axis<'_>),
     ) -> Self {
         let mut markup = Markup::default();
-        open_svg(&mut markup, WIDTH, HEIGHT, title, description);
-        write(&mut markup, "head", "start", 0.0, 14.0, title);
+        open_picture(&mut markup, WIDTH, HEIGHT, title, description);
         write(&mut markup, "mute", "start", 0.0, 33.0, y.1.title);
         write(&mut markup, "mute", "end", WIDTH - LABELS, HEIGHT - 4.0, x.1.title);
         let mut frame = Self {
@@ -163,17 +173,18 @@ impl Frame {
         self.markup.close();
     }
 
-    /// A name to be written beside the end of a line that ends at this value.
-    pub(crate) fn label(&mut self, subject: Option<(Slot, &str)>, value: f64, text: &str) {
+    /// A name to be written beside a line that ends at these values.
+    pub(crate) fn label(&mut self, subject: Option<(Slot, &str)>, end: (f64, f64), text: &str) {
         let subject = subject.map(|(slot, name)| (slot, name.to_owned()));
-        self.labels.push(Label { y: self.y.at(value), subject, text: text.to_owned() });
+        let end = (self.x.at(end.0), self.y.at(end.1));
+        self.labels.push(Label { end, subject, text: text.to_owned() });
     }
 
     /// The picture with its labels.
     pub(crate) fn finish(mut self) -> String {
         let mut labels = std::mem::take(&mut self.labels);
-        labels.sort_by(|a, b| a.y.total_cmp(&b.y));
-        let wanted: Vec<f64> = labels.iter().map(|label| label.y).collect();
+        labels.sort_by(|a, b| a.end.1.total_cmp(&b.end.1));
+        let wanted: Vec<f64> = labels.iter().map(|label| label.end.1).collect();
         let placed = apart(&wanted, self.y.to, self.y.from);
         for (label, y) in labels.iter().zip(placed) {
             let x = self.x.to;
@@ -184,8 +195,9 @@ impl Frame {
                 Some((_, subject)) => group.at("data-subject", subject).open(),
                 None => group.open(),
             }
-            let leader = [("x1", x + 2.0), ("y1", label.y), ("x2", x + 9.0), ("y2", y)];
-            markup.tag("line").at("class", format!("leader {class}")).px(&leader).leaf();
+            let (end_x, end_y) = (Px(label.end.0 + 2.0), Px(label.end.1));
+            let leader = format!("{end_x},{end_y} {},{end_y} {},{}", Px(x + 2.0), Px(x + 9.0), Px(y));
+            markup.tag("polyline").at("class", format!("leader {class}")).at("points", leader).leaf();
             if let Some((slot, _)) = &label.subject {
                 markup
                     .tag("path")

@@ -10,6 +10,9 @@ use crate::result::Report;
 /// Facts of the machine that everybody asks for first, in this order.
 const FIRST_FACTS: [&str; 5] = ["kernel", "cpu_model", "cores_allowed", "virtualization", "commit"];
 
+/// A table with so few columns does not take the whole width.
+const NARROW_COLUMNS: usize = 6;
+
 /// The page of one report, or of several side by side.
 pub(crate) fn page(sources: &[Source<'_>]) -> String {
     let palette = Palette::of(sources);
@@ -148,7 +151,11 @@ fn open_section(markup: &mut Markup, id: &str, title: &str, how: &str) {
 fn tables_of(markup: &mut Markup, grids: &[&Grid], palette: &Palette) {
     for grid in grids {
         markup.tag("div").at("class", "scroll").open();
-        let class = if grid.title == summary::TARGETS { "wrap" } else { "" };
+        let class = match grid.columns.len() {
+            _ if grid.title == summary::TARGETS => "wrap",
+            ..=NARROW_COLUMNS => "narrow",
+            _ => "",
+        };
         markup.tag("table").at("class", class).open();
         if grid.title != summary::TARGETS {
             markup.tag("caption").text(&grid.title);

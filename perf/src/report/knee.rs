@@ -91,13 +91,14 @@ pub(crate) fn picture(
     let y_title = format!("{}: p99, and p50 fainter; ring: knee; cross: failed", timed.replace('_', " "));
     let y_axis = Axis::of(y, &y_title, "us", format::duration);
     let mut frame = Frame::new(title, &description(curves), (x, &x_axis), (y, &y_axis));
-    for curve in curves {
-        draw(&mut frame, curve, palette);
+    for (i, curve) in curves.iter().enumerate() {
+        draw(&mut frame, curve, i, palette);
     }
     frame.finish()
 }
 
-fn draw(frame: &mut Frame, curve: &Curve<'_>, palette: &Palette) {
+/// Draws the curve with this index: crosses of several curves stand below each other.
+fn draw(frame: &mut Frame, curve: &Curve<'_>, index: usize, palette: &Palette) {
     let Curve { subject, points, failed } = curve;
     let slot = palette.slot(subject);
     let names = [format!("{subject} p50"), format!("{subject} p99")];
@@ -117,14 +118,14 @@ fn draw(frame: &mut Frame, curve: &Curve<'_>, palette: &Palette) {
         frame.markup.tag("circle").at("class", format!("ring {}", slot.class())).px(&place).leaf();
     }
     for rate in failed {
-        let (x, y) = (frame.x.at(*rate), frame.y.to + 6.0);
+        let (x, y) = (frame.x.at(*rate), frame.y.to + 6.0 + 11.0 * index as f64);
         let cross = format!("M{x:.1} {y:.1}m-4 -4l8 8m0 -8l-8 8");
         frame.markup.tag("path").at("class", format!("cross {}", slot.class())).at("d", cross).open();
         frame.markup.tag("title").text(&format!("{subject} failed at {}/s", format::number(*rate)));
         frame.markup.close();
     }
     if let Some(last) = points.last() {
-        frame.label(Some((slot, subject)), last.p99, subject);
+        frame.label(Some((slot, subject)), (last.rate, last.p99), subject);
     }
 }
 

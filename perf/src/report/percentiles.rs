@@ -54,8 +54,7 @@ pub(crate) struct Drawn<'a> {
 pub(crate) fn domains(curves: &[&Curve]) -> (Domain, Domain) {
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let most = points().map(|(x, _)| *x).fold(100.0, f64::max);
-    let nines = most.log10().ceil().min(f64::from(NINES_MAX));
-    let x = Domain { kind: Kind::Log, min: 1.0, max: 10f64.powf(nines) };
+    let x = Domain { kind: Kind::Log, min: 1.0, max: most.min(10f64.powi(NINES_MAX)) };
     (x, Domain::log(points().map(|(_, y)| *y)))
 }
 
@@ -69,7 +68,7 @@ pub(crate) fn picture(
 ) -> String {
     let mut marks = vec![(1.0, Some("0".to_owned())), (2.0, Some("50".to_owned()))];
     let mut label = String::from("90");
-    for nines in 1..=x.max.log10().round() as i32 {
+    for nines in 1..=(x.max * 1.001).log10().floor() as i32 {
         marks.push((10f64.powi(nines), Some(label.clone())));
         label = match nines {
             1 => "99".to_owned(),
@@ -92,7 +91,7 @@ pub(crate) fn picture(
         let dashes = if *ghost { "1 3" } else { slot.dashes() };
         let name = if *ghost { format!("{} (first)", run.subject) } else { run.subject.clone() };
         frame.line(&Line { slot, subject: &run.subject, name: &name, weight, dashes }, &curve.points);
-        if let Some((_, last)) = curve.points.last().filter(|_| !ghost) {
+        if let Some(last) = curve.points.last().filter(|_| !ghost) {
             frame.label(Some((slot, &run.subject)), *last, &run.subject);
         }
     }

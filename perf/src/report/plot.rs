@@ -2,8 +2,8 @@
 
 use super::bars;
 use super::format;
-use super::frame::{open_svg, write};
-use super::markup::Markup;
+use super::frame::{open_picture, write};
+use super::markup::{Markup, Px};
 use super::percentiles::{self, Curve, Drawn};
 use super::scale::{Domain, Scale};
 use super::scene::{self, Scene};
@@ -11,7 +11,7 @@ use super::subject::{self, Palette};
 use super::{Source, html};
 use crate::result::{Pace, Run, Waiting};
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 24.0;
 const ROW: f64 = 27.0;
 const LEFT: f64 = 130.0;
@@ -69,8 +69,7 @@ fn round_trips(scene: &Scene<'_>, palette: &Palette) -> Part {
         format!("{}: p50 {}, p99 {} us", run.subject, told("p50"), told("p99"))
     });
     let mut markup = Markup::default();
-    open_svg(&mut markup, width, height, &title, &told.collect::<Vec<_>>().join("; "));
-    write(&mut markup, "head", "start", 0.0, 15.0, &title);
+    open_picture(&mut markup, width, height, &title, &told.collect::<Vec<_>>().join("; "));
     write(&mut markup, "mute", "start", 0.0, 34.0, "filled: p50; open: p99; log scale; less is better");
     write(&mut markup, "mute", "end", width, 34.0, "p50 / p99 us (x floor)");
     let bottom = height - 24.0;
@@ -121,7 +120,7 @@ fn bulk(scenes: &[Scene<'_>], palette: &Palette) -> Vec<Part> {
     let mut parts = Vec::new();
     for figure in goodput.into_iter().chain(cost) {
         let domain = bars::domain(runs.iter().copied(), figure);
-        let title = format!("Bulk: {}", scene.load);
+        let title = format!("Bulk: {}, {}", format::name(figure).what, scene.load);
         let svg = bars::picture(&title, figure, domain, &runs, palette);
         parts.push(Part { width: super::frame::WIDTH, height: bars::height(runs.len()), svg });
     }
@@ -169,7 +168,12 @@ fn stack(parts: &[Part], source: Source<'_>) -> String {
     let mut markup = Markup::default();
     let title = "AetherFlow: measured side by side";
     let facts = html::machine(source.report);
-    open_svg(&mut markup, WIDTH, height, title, &facts);
+    let svg = markup.tag("svg").at("xmlns", "http://www.w3.org/2000/svg").at("role", "img");
+    svg.at("viewBox", format!("0 0 {WIDTH} {}", Px(height)))
+        .px(&[("width", WIDTH), ("height", height)])
+        .open();
+    markup.tag("title").text(title);
+    markup.tag("desc").text(&facts);
     markup.tag("style").open();
     markup.trusted(include_str!("chart.css"));
     markup.trusted(include_str!("plot.css"));

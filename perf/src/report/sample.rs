@@ -95,11 +95,17 @@ fn targets(factor: f64) -> Vec<Target> {
             "quantum p50 / raw-udp p50, 64 B closed loop, polling",
             Bound::AtMost,
             1.5,
-            Some(1.48 * factor),
+            Some(rounded(1.48 * factor)),
             "x",
         ),
         target("quantum p99 / raw-udp p99, 64 B closed loop, polling", Bound::AtMost, 3.0, Some(3.9), "x"),
-        target("durable ops, one shard", Bound::AtLeast, 100_000.0, Some(110_000.0 / factor), "ops/s"),
+        target(
+            "durable ops, one shard",
+            Bound::AtLeast,
+            100_000.0,
+            Some(rounded(110_000.0 / factor)),
+            "ops/s",
+        ),
         target("edit-to-reader p99 at 50,000 ops/s", Bound::AtMost, 1_000.0, None, "us"),
     ]
 }
@@ -189,7 +195,7 @@ fn ops(factor: f64) -> Run {
 fn cell(shard: u32, i: u32, random: &mut Random) -> f64 {
     let busy = if shard == 1 && i > 140 { 1.6 } else { 1.0 };
     let gone = shard == 3 && (220..236).contains(&i);
-    if gone { 0.0 } else { 9_000.0 * busy * (0.8 + 0.4 * random.next()) }
+    if gone { 0.0 } else { rounded(9_000.0 * busy * (0.8 + 0.4 * random.next())) }
 }
 
 fn stage(name: &str, us: f64) -> StageTime {
@@ -197,17 +203,22 @@ fn stage(name: &str, us: f64) -> StageTime {
     StageTime {
         stage: name.to_owned(),
         count: 4_096,
-        mean_us: us,
-        p50_us: us * 0.9,
-        p99_us: us * 3.1,
-        max_us: us * 40.0,
-        share: if beside { 0.0 } else { us / 4.04 },
-        us_per_op: if beside { 0.0 } else { us / 3.0 },
+        mean_us: rounded(us),
+        p50_us: rounded(us * 0.9),
+        p99_us: rounded(us * 3.1),
+        max_us: rounded(us * 40.0),
+        share: if beside { 0.0 } else { rounded(us / 4.04) },
+        us_per_op: if beside { 0.0 } else { rounded(us / 3.0) },
     }
 }
 
+/// With few digits, so that JSON gives back the very same number.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
 fn around(value: f64) -> Spread {
-    Spread { median: value, min: value * 0.97, max: value * 1.04 }
+    Spread { median: rounded(value), min: rounded(value * 0.97), max: rounded(value * 1.04) }
 }
 
 /// Intervals of 100 ms of a distribution with a long tail and a stall in its middle.

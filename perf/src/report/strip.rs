@@ -1,7 +1,7 @@
 //! The heat strip: the load of every shard over time, one row a shard. An even machine has even rows.
 
 use super::format;
-use super::frame::{open_svg, write};
+use super::frame::{open_picture, write};
 use super::markup::Markup;
 use super::scale::{Domain, Scale};
 use crate::result::{Run, ShardStrip};
@@ -41,8 +41,7 @@ pub(crate) fn picture(title: &str, run: &Run, most: f64) -> String {
         .map(|strip| format!("shard {}: mean {}", strip.shard, format::number(mean(&strip.cells))));
     let description = format!("{unit} over time; {}", told.collect::<Vec<_>>().join(", "));
     let mut markup = Markup::default();
-    open_svg(&mut markup, WIDTH, height, title, &description);
-    write(&mut markup, "head", "start", 0.0, 14.0, title);
+    open_picture(&mut markup, WIDTH, height, title, &description);
     legend(&mut markup, &unit, most);
     let seconds =
         run.shards.iter().map(|s| s.cells.len() as f64 * s.cell_ms as f64 / 1e3).fold(0.0, f64::max);

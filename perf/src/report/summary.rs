@@ -115,13 +115,15 @@ fn figures(scene: &Scene<'_>, failures_told: bool) -> Option<Grid> {
         let mut rows = Vec::new();
         for Placed { run, .. } in scene.runs.iter().filter(|p| scene::passed(p.run)) {
             for key in &keys {
-                let Some(spread) = run.figures.get(*key) else { continue };
+                let Some(&spread) = run.figures.get(*key) else { continue };
                 let Name { what, unit } = format::name(key);
+                let (unit, factor) = format::scaled(&unit, spread.max);
+                let spread = Some(times(spread, factor));
                 let label = if scene.runs.len() > 1 { format!("{}: {what}", run.subject) } else { what };
-                let range = Cell::toned(range(Some(*spread)), Tone::Quiet);
+                let range = Cell::toned(range(spread), Tone::Quiet);
                 rows.push(Row::of(
                     &run.subject,
-                    vec![label.into(), median(Some(*spread)).into(), unit.into(), range],
+                    vec![label.into(), median(spread).into(), unit.into(), range],
                 ));
             }
         }
@@ -133,8 +135,12 @@ fn figures(scene: &Scene<'_>, failures_told: bool) -> Option<Grid> {
 fn side_by_side(scene: &Scene<'_>, keys: &[&str], title: String, failures_told: bool) -> Grid {
     let floor = scene.floor(0);
     let mut columns = vec![String::new()];
+    let mut factors = Vec::new();
     for (i, key) in keys.iter().enumerate() {
         let Name { what, unit } = format::name(key);
+        let values = scene.runs.iter().filter_map(|placed| scene::figure(placed.run, key));
+        let (unit, factor) = format::scaled(&unit, values.map(|spread| spread.max).fold(0.0, f64::max));
+        factors.push(factor);
         columns.push(format!("{what} {unit}").trim().to_owned());
         if i == 0 && floor.is_some() {
             columns.push("/ floor".to_owned());
@@ -152,8 +158,8 @@ fn side_by_side(scene: &Scene<'_>, keys: &[&str], title: String, failures_told: 
             None => {}
         }
         let mut cells = vec![Cell::from(run.subject.as_str())];
-        for (i, key) in keys.iter().enumerate() {
-            cells.push(median(scene::figure(run, key)).into());
+        for (i, (key, factor)) in keys.iter().zip(&factors).enumerate() {
+            cells.push(median(scene::figure(run, key).map(|spread| times(spread, *factor))).into());
             if let Some(floor) = floor.filter(|_| i == 0) {
                 cells.push(ratio(scene::figure(run, key), scene::figure(floor, key)).into());
             }
@@ -331,6 +337,11 @@ fn target_row(target: &Target) -> Row {
     let measured = target.measured.map_or_else(|| "-".to_owned(), format::number);
     let cells = [target.name.clone(), limit, measured, target.unit.clone()].map(Cell::from);
     Row { subject: None, cells: cells.into_iter().chain([verdict]).collect(), note: None }
+}
+
+/// A spread in another unit.
+fn times(spread: Spread, factor: f64) -> Spread {
+    Spread { median: spread.median * factor, min: spread.min * factor, max: spread.max * factor }
 }
 
 fn median(spread: Option<Spread>) -> String {

@@ -25,5 +25,7 @@ pub(crate) fn text(sources: &[Source<'_>], width: usize) -> String {
         out.push_str(&line);
         out.push('\n');
     }
+    // A file from elsewhere must not steer the terminal.
+    out.retain(|c| c == '\n' || !c.is_control());
     out
 }

@@ -1,7 +1,7 @@
 //! Where the time of a data core goes for one op: stages one after the other, each beginning where the last ended.
 
 use super::format;
-use super::frame::{WIDTH, open_svg, write};
+use super::frame::{WIDTH, open_picture, write};
 use super::markup::Markup;
 use super::scale::{Domain, Kind, Scale};
 use crate::stages::{StageTime, Stages};
@@ -27,8 +27,7 @@ pub(crate) fn picture(title: &str, stages: &Stages) -> String {
         format!("{}: {} us of the core for an op", stage.stage, format::number(stage.us_per_op))
     });
     let mut markup = Markup::default();
-    open_svg(&mut markup, WIDTH, height, title, &told.collect::<Vec<_>>().join("; "));
-    write(&mut markup, "head", "start", 0.0, 14.0, title);
+    open_picture(&mut markup, WIDTH, height, title, &told.collect::<Vec<_>>().join("; "));
     write(
         &mut markup,
         "mute",
