@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use perf::error::Result;
 use perf::node_child::{self, ServeArgs};
 use perf::serve::PeerArgs;
-use perf::workloads::{ops, rtt, stages};
-use perf::{context, impair, serve};
+use perf::workloads::{bulk, connect, ops, rtt, stages};
+use perf::{compare, context, impair, serve};
 
 /// The harness counts what its threads and the node's shards allocate.
 #[global_allocator]
@@ -23,14 +23,22 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Every transport under the same loads, then the product: one table, with ratios to the floor and the targets.
+    Compare(compare::Args),
     /// How long a message and its echo take, by transport, size, rate and way of waiting.
     Rtt(rtt::Args),
+    /// How much goes one way, and what it costs both sides.
+    Bulk(bulk::Args),
+    /// What a connection costs to make, to have, and until its first answer.
+    Connect(connect::Args),
     /// How many small edits become durable, and when they are durable and with the readers.
     Ops(ops::OpsArgs),
     /// Where the time goes inside a node while edits come in: the waterfall.
     Stages(stages::StagesArgs),
     /// A network that is worse than the one at hand, in front of any server: a relay with delay, loss and a bottleneck.
     Impair(Box<impair::Args>),
+    /// A command inside network namespaces of its own, where the kernel loses packets and slows them down (root).
+    Netns(impair::namespace::NamespaceArgs),
     /// A server under test; ends when its standard input closes.
     #[command(hide = true)]
     Serve {
@@ -53,10 +61,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Compare(args) => compare::run(&args),
         Command::Rtt(args) => rtt::run(&args),
+        Command::Bulk(args) => bulk::run(&args),
+        Command::Connect(args) => connect::run(&args),
         Command::Ops(args) => ops::run(&args),
         Command::Stages(args) => stages::run(&args),
         Command::Impair(args) => impair::run(&args),
+        Command::Netns(args) => impair::namespace::run(&args),
         Command::Serve { server } => match server {
             Server::Peer(args) => serve::run_peer(&args),
             Server::Node(args) => node_child::serve(&args),

@@ -10,6 +10,7 @@ mod clients;
 mod clock;
 mod control;
 mod handle;
+pub mod namespace;
 mod relay;
 mod socket;
 mod summary;
