@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{Common, Defaults, Output};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::impair::RelayHandle;
+use crate::report::{self, Source};
 use crate::result::{Report, Run, SCHEMA, Target, Verdict};
 
 /// Ctrl-C, once: finish, and keep what was measured. Twice: the process ends at once.
@@ -87,6 +89,8 @@ pub struct Effort {
     pub measured: Duration,
     /// The longest that the generator may be away, microseconds.
     pub stall_us_max: u64,
+    /// From then on nothing is done again, and what was not measured yet is measured once.
+    pub again_until: Option<Instant>,
 }
 
 /// A command that is measuring.
@@ -101,7 +105,7 @@ pub struct Context {
     /// a core from those that are measured.
     pub progress: ProgressBar,
     /// What lies between the sides, if not loopback alone.
-    pub network: Option<String>,
+    pub network: Option<netem::PathSpec>,
     /// Not to be printed as a table.
     json: bool,
     directory: PathBuf,
@@ -116,7 +120,7 @@ impl Context {
     /// The first argument that cannot be, with the remedy.
     pub fn new(command: &str, common: &Common, defaults: Defaults) -> Result<Self> {
         let cores = Cores::choose(common.client_core, common.server_core)?;
-        let network = common.network.clone();
+        let network = common.network.as_deref().map(RelayHandle::network).transpose()?;
         let started_unix_ms = rt::unix_ms();
         let directory = common.directory.clone().unwrap_or_else(|| {
             PathBuf::from("perf-results").join(format!("{command}-{}", utc(started_unix_ms / 1_000)))
@@ -143,6 +147,7 @@ impl Context {
                 warmup: Duration::from_secs_f64(warmup),
                 measured: Duration::from_secs_f64(seconds),
                 stall_us_max: common.stall_us_max,
+                again_until: None,
             },
             cores,
             interrupt: Interrupt::watch()?,
@@ -193,12 +198,36 @@ impl Context {
             errors.push(Error::RunsFailed { failed, runs });
         }
         if runs > 0 {
-            println!("{}", serde_json::json!(self.report));
+            let sources = [Source { name: &self.report.command, report: &self.report }];
+            if self.json {
+                println!("{}", serde_json::json!(self.report));
+            } else {
+                print!("{}", report::table(&sources));
+            }
+            errors.extend(self.write(&sources).err());
         } else {
             // Made to see whether it can be; nobody wants an empty one.
             let _ = fs::remove_dir(&self.directory);
         }
         say(&errors)
+    }
+}
+
+impl Context {
+    /// Writes the files of the run.
+    fn write(&self, sources: &[Source<'_>]) -> Result<()> {
+        report::json::write(&self.report, &self.directory.join("report.json"))?;
+        report::hlog::write(&self.report, &self.directory)?;
+        let page = report::html_page(sources);
+        for path in &self.html {
+            fs::write(path, &page).map_err(|error| {
+                Error::doing(format!("{} cannot be written; name another place", path.display()), error)
+            })?;
+        }
+        if !self.json {
+            eprintln!("written to {}", self.directory.display());
+        }
+        Ok(())
     }
 }
 

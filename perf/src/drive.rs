@@ -46,6 +46,8 @@ pub fn drive(
     let stalls = StallMeter::default();
     let origin = Instant::now();
     let mut warm = false;
+    // The transport had no room, and not all that was due since has been sent.
+    let mut behind = false;
     while !interrupt.is_set() {
         let now = Instant::now();
         let now_ns = nanoseconds(origin, now);
@@ -57,7 +59,12 @@ pub fn drive(
         if load.is_over(now_ns) {
             break;
         }
-        send_what_is_due(client, &mut load, &mut message, now_ns, origin)?;
+        let sending = send_what_is_due(client, &mut load, &mut message, now_ns, origin)?;
+        // Late without the transport's doing: the generator did not wake, or had no processor.
+        if !behind && sending.late_ns_max > 0 && warm {
+            stalls.note_us(sending.late_ns_max as f64 / 1_000.0);
+        }
+        behind = sending.full || (behind && !sending.caught_up);
         let wait_until = match waiting {
             Waiting::Polling => None,
             Waiting::Blocking => Some(origin + Duration::from_nanos(load.poll_timeout(now_ns))),
@@ -78,24 +85,41 @@ pub fn drive(
     Ok(Driven { tally: load.into_tally(), round_trips, stall_us: stalls.take_longest_us(), damaged })
 }
 
+/// What a turn's sending came to.
+#[derive(Default)]
+struct Sending {
+    /// The transport had no room.
+    full: bool,
+    /// Nothing more was due.
+    caught_up: bool,
+    /// How long after it was due the latest message left.
+    late_ns_max: u64,
+}
+
 fn send_what_is_due(
     client: &mut dyn Client,
     load: &mut Load,
     message: &mut [u8],
     now_ns: u64,
     origin: Instant,
-) -> std::io::Result<()> {
+) -> std::io::Result<Sending> {
+    let mut sending = Sending::default();
     let mut send_ns = now_ns;
     for _ in 0..SENDS_PER_TURN_MAX {
-        let Some(due) = load.poll_send(send_ns) else { break };
+        let Some(due) = load.poll_send(send_ns) else {
+            sending.caught_up = true;
+            break;
+        };
         MessageHeader { request: Request::Echo, number: due.number }.write(message);
         if client.send(message)? == Sent::Full {
+            sending.full = true;
             break;
         }
         load.handle_sent(due, send_ns);
+        sending.late_ns_max = sending.late_ns_max.max(send_ns.saturating_sub(due.due_ns));
         send_ns = nanoseconds(origin, Instant::now());
     }
-    Ok(())
+    Ok(sending)
 }
 
 struct Replies {

@@ -7,6 +7,7 @@
 //! This crate must never reach into what it measures: it drives the same public types that the product uses.
 
 pub mod args;
+pub mod compare;
 pub mod context;
 pub mod drive;
 pub mod environment;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::impair::{Relay, RelayHandle};
 use crate::peer::Ready;
 use crate::peers::{self, Peer, ServerContext};
 use crate::result::Waiting;
@@ -24,6 +25,9 @@ use crate::stall::StallMeter;
 const ASK_USAGE: &str = "usage";
 /// Of what a child said before it died so much is shown, bytes.
 const LAST_WORDS_BYTES: usize = 2_000;
+
+/// Every repeat and every peer meets the same fates of packets.
+const RELAY_SEED: u64 = 1;
 
 /// The command line of `serve peer`.
 #[derive(Args, Clone, Debug)]
@@ -220,16 +224,47 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Starts the server of a peer on the server's core.
-///
-/// # Errors
-/// It did not start.
-pub fn spawn_peer(peer: &Peer, waiting: Waiting, context: &Context) -> Result<(ServerProcess, Ready)> {
-    let waiting = match waiting {
-        Waiting::Polling => "polling",
-        Waiting::Blocking => "blocking",
-    };
-    let core = context.cores.server.to_string();
-    let arguments = ["serve", "peer", peer.name, "--waiting", waiting, "--core", &core];
-    ServerProcess::spawn(&arguments.map(str::to_owned))
+/// The server of a peer in a process of its own, behind the relay where there is one.
+pub struct PeerServer {
+    process: ServerProcess,
+    ready: Ready,
+    /// Kept for as long as somebody is behind it.
+    _relay: Option<RelayHandle>,
+}
+
+impl PeerServer {
+    /// Starts it on the server's core.
+    ///
+    /// # Errors
+    /// It, or the relay, did not start.
+    pub fn start(peer: &Peer, waiting: Waiting, context: &Context) -> Result<Self> {
+        let waiting = match waiting {
+            Waiting::Polling => "polling",
+            Waiting::Blocking => "blocking",
+        };
+        let core = context.cores.server.to_string();
+        let arguments = ["serve", "peer", peer.name, "--waiting", waiting, "--core", &core];
+        let (process, mut ready) = ServerProcess::spawn::<Ready>(&arguments.map(str::to_owned))?;
+        let mut relay = None;
+        if let Some(network) = &context.network {
+            // It is to disturb the server rather than the clock.
+            move_to(context.cores.server)?;
+            let spawned = Relay::spawn(network.clone(), ready.address, RELAY_SEED);
+            move_to(context.cores.client)?;
+            let spawned = spawned?;
+            ready.address = spawned.address();
+            relay = Some(spawned);
+        }
+        Ok(Self { process, ready, _relay: relay })
+    }
+
+    /// Where clients are to go, and what they need.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut ServerProcess {
+        &mut self.process
+    }
 }

@@ -42,6 +42,11 @@ impl StallMeter {
         longest_us
     }
 
+    /// Counts a gap that was seen otherwise, microseconds.
+    pub fn note_us(&self, gap_us: f64) {
+        self.note((gap_us * 1_000.0) as u64);
+    }
+
     fn note(&self, gap_ns: u64) {
         if gap_ns > self.longest_ns.load(Ordering::Relaxed) {
             self.longest_ns.store(gap_ns, Ordering::Relaxed);

@@ -7,9 +7,15 @@ mod driver;
 #[cfg(feature = "peers")]
 mod framing;
 #[cfg(feature = "peers")]
+pub mod kcp;
+#[cfg(feature = "peers")]
 mod path;
 #[cfg(feature = "peers")]
 pub mod quinn;
+#[cfg(feature = "peers")]
+pub mod s2n;
+#[cfg(feature = "peers")]
+mod stream_client;
 pub mod quantum;
 pub mod tcp;
 pub mod udp;
@@ -71,13 +77,20 @@ pub struct Peer {
     pub gather: Option<Gather>,
 }
 
+impl Peer {
+    /// Whether it speaks in datagrams, which the impairment relay carries.
+    pub fn crosses_relay(&self) -> bool {
+        self.name != tcp::PEER.name
+    }
+}
+
 /// The names of those behind the feature `peers`.
 const OPTIONAL: [&str; 4] = ["quinn-stream", "quinn-datagram", "s2n-quic", "kcp"];
 
 /// Those of them that are in this program.
 #[cfg(feature = "peers")]
 fn optional() -> Vec<Peer> {
-    vec![quinn::STREAM, quinn::DATAGRAM]
+    vec![quinn::STREAM, quinn::DATAGRAM, s2n::PEER, kcp::PEER]
 }
 
 /// Those of them that are in this program.
@@ -114,15 +127,22 @@ pub fn missing() -> Vec<&'static str> {
     OPTIONAL.into_iter().filter(|name| !peers.iter().any(|peer| peer.name == *name)).collect()
 }
 
-/// Sleeps until there is something to read, which it says, or the instant has passed.
-fn wait_readable(socket: &impl AsFd, deadline: Instant) -> io::Result<bool> {
+/// Sleeps until there is something to read or, where that is wanted, room to write, which it says, or the instant
+/// has passed.
+fn wait_ready(socket: &impl AsFd, for_room: bool, deadline: Instant) -> io::Result<bool> {
+    let flags = if for_room { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
     let left = deadline.saturating_duration_since(Instant::now()).min(WAIT_MAX);
     let left = Timespec::try_from(left).map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&left)) {
+    match poll(&mut [PollFd::new(socket, flags)], Some(&left)) {
         Ok(count) => Ok(count > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// [`wait_ready`] for those who only read.
+fn wait_readable(socket: &impl AsFd, deadline: Instant) -> io::Result<bool> {
+    wait_ready(socket, false, deadline)
 }
 
 /// Longest sleep at a time.

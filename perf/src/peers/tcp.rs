@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Instant;
 
-use super::{ClientContext, Peer, ServerContext, wait_readable};
+use super::{ClientContext, Peer, ServerContext, wait_ready};
 use crate::peer::{Client, MESSAGE_HEADER_BYTES, Ready, Responder, Sent};
 use crate::result::Waiting;
 
@@ -180,7 +180,7 @@ impl Client for TcpClient {
     fn poll(&mut self, wait_until: Option<Instant>, on_message: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         self.outbox.flush(&mut self.stream)?;
         if let Some(deadline) = wait_until
-            && !wait_readable(&self.stream, deadline)?
+            && !wait_ready(&self.stream, self.outbox.len() > 0, deadline)?
         {
             return Ok(());
         }

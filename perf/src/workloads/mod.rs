@@ -3,16 +3,22 @@
 //! A [`Measurement`] is one subject under one load. [`measure_all`] does a repeat of each in turn (A B C A B C), so
 //! that a slow minute of the machine hits everybody, judges each, and makes the [`Run`]s.
 
+pub mod bulk;
+pub mod connect;
 pub mod ops;
 pub mod rtt;
 pub mod stages;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use crate::context::Context;
+use crate::context::{Context, Effort};
 use crate::error::{Error, Result};
+use crate::peer::MESSAGE_HEADER_BYTES;
+use crate::peers::{self, Peer};
 use crate::record::{self, Recorder};
 use crate::result::{Mark, Pace, Repeats, Run, ShardStrip, Verdict, Waiting};
+use crate::serve::sharpen_timers;
 use crate::stages::Stages;
 use crate::verdict::{ATTEMPTS_PER_REPEAT_MAX, Findings, Judgement, judge, judge_run};
 
@@ -71,11 +77,14 @@ struct Course {
 }
 
 impl Course {
-    fn wants_more(&self, wanted: u32) -> bool {
+    fn wants_more(&self, effort: &Effort) -> bool {
+        let in_time = effort.again_until.is_none_or(|until| Instant::now() < until);
+        let wanted = if in_time { effort.repeats } else { 1 };
+        let attempts_max = if in_time { wanted.saturating_mul(ATTEMPTS_PER_REPEAT_MAX) } else { 1 };
         let tried = self.repeats.passed + self.repeats.stalled + self.repeats.failed;
         !self.broken
             && self.repeats.passed + self.repeats.failed < wanted
-            && tried < wanted.saturating_mul(ATTEMPTS_PER_REPEAT_MAX)
+            && tried < attempts_max
     }
 
     fn repeat_once(&mut self, context: &Context) {
@@ -152,12 +161,12 @@ impl Course {
 /// [`Error::Interrupted`], with the runs kept as far as they came. What goes wrong with a measurement is the verdict
 /// of its run.
 pub fn measure_all(context: &mut Context, measurements: Vec<Box<dyn Measurement>>) -> Result<()> {
-    rtt::become_generator(context)?;
+    become_generator(context)?;
     let wanted = context.effort.repeats;
     let mut courses: Vec<Course> = measurements
         .into_iter()
         .map(|measurement| Course {
-            title: measurement.title(),
+            title: title(measurement.as_ref(), context),
             measurement,
             passed: Vec::new(),
             repeats: Repeats::default(),
@@ -167,10 +176,10 @@ pub fn measure_all(context: &mut Context, measurements: Vec<Box<dyn Measurement>
         .collect();
     context.progress.inc_length(courses.len() as u64 * u64::from(wanted));
     let mut round = 0;
-    while !context.interrupt.is_set() && courses.iter().any(|course| course.wants_more(wanted)) {
+    while !context.interrupt.is_set() && courses.iter().any(|course| course.wants_more(&context.effort)) {
         round += 1;
         for course in &mut courses {
-            if context.interrupt.is_set() || !course.wants_more(wanted) {
+            if context.interrupt.is_set() || !course.wants_more(&context.effort) {
                 continue;
             }
             context.progress.set_message(format!(
@@ -188,4 +197,46 @@ pub fn measure_all(context: &mut Context, measurements: Vec<Box<dyn Measurement>
         context.push(course.into_run());
     }
     if context.interrupt.is_set() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// The title, and what lies between the sides.
+fn title(measurement: &dyn Measurement, context: &Context) -> Title {
+    let mut title = measurement.title();
+    if let Some(network) = &context.network {
+        title.parameters.insert("network".to_owned(), network.to_string().into());
+    }
+    title
+}
+
+/// Puts the calling thread where the generator runs.
+fn become_generator(context: &Context) -> Result<()> {
+    sharpen_timers();
+    let core = context.cores.client;
+    rt::pin_current_thread(core)
+        .map_err(|error| Error::doing(format!("the generator cannot run on core {core}"), error))
+}
+
+/// The peers of these names; all that can, where there are none.
+fn choose(names: &[String], through_relay: bool) -> Result<Vec<Peer>> {
+    if names.is_empty() {
+        return Ok(peers::all().into_iter().filter(|peer| !through_relay || peer.crosses_relay()).collect());
+    }
+    let chosen: Vec<Peer> = names.iter().map(|name| peers::find(name)).collect::<Result<_>>()?;
+    match chosen.iter().find(|peer| through_relay && !peer.crosses_relay()) {
+        Some(peer) => {
+            Err(Error::Usage(format!("--network: the relay carries datagrams, which {} does not send", peer.name)))
+        }
+        None => Ok(chosen),
+    }
+}
+
+/// A message has room for its number, and the peer takes it.
+fn check_message_bytes(peer: &Peer, message_bytes: usize) -> Result<()> {
+    if (MESSAGE_HEADER_BYTES..=peer.message_bytes_max).contains(&message_bytes) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "--message-bytes {message_bytes}: {} takes {MESSAGE_HEADER_BYTES} to {} bytes",
+        peer.name, peer.message_bytes_max
+    )))
 }

@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::{Measurement, Repeat, Title, measure_all};
+use super::{Measurement, Repeat, Title, check_message_bytes, choose, measure_all};
 use crate::args::{Common, Defaults, rate};
 use crate::context::Context;
 use crate::drive::drive;
 use crate::error::{Error, Result};
 use crate::load::{Plan, SECOND_NS};
-use crate::peer::MESSAGE_HEADER_BYTES;
-use crate::peers::{self, ClientContext, Peer};
+use crate::peers::{ClientContext, Peer};
 use crate::result::{Pace, Waiting};
-use crate::serve::{sharpen_timers, spawn_peer};
+use crate::serve::PeerServer;
 use crate::verdict::Findings;
 
 /// A reply that takes longer is lost.
@@ -58,7 +57,7 @@ fn pace(text: &str) -> Result<Pace, String> {
 /// # Errors
 /// A wrong argument, before anything is measured; Ctrl-C.
 pub fn run(args: &Args) -> Result<std::process::ExitCode> {
-    let peers = choose(&args.peer)?;
+    let peers = choose(&args.peer, args.common.network.is_some())?;
     let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
     for &waiting in &args.waiting {
         for &pace in &args.rate {
@@ -72,14 +71,6 @@ pub fn run(args: &Args) -> Result<std::process::ExitCode> {
     let mut context = Context::new("rtt", &args.common, DEFAULTS)?;
     let outcome = measure_all(&mut context, measurements);
     Ok(context.finish(outcome))
-}
-
-/// The peers of these names; all, where there are none.
-///
-/// # Errors
-/// A name that is not known or not built.
-pub(super) fn choose(names: &[String]) -> Result<Vec<Peer>> {
-    if names.is_empty() { Ok(peers::all()) } else { names.iter().map(|name| peers::find(name)).collect() }
 }
 
 /// Echoes of one size, through one peer, at one pace.
@@ -96,12 +87,7 @@ impl RoundTrip {
     /// # Errors
     /// A message that is too small to be numbered or too large for the peer.
     pub fn new(peer: Peer, waiting: Waiting, pace: Pace, message_bytes: usize) -> Result<Self> {
-        if !(MESSAGE_HEADER_BYTES..=peer.message_bytes_max).contains(&message_bytes) {
-            return Err(Error::Usage(format!(
-                "--message-bytes {message_bytes}: {} takes {MESSAGE_HEADER_BYTES} to {} bytes",
-                peer.name, peer.message_bytes_max
-            )));
-        }
+        check_message_bytes(&peer, message_bytes)?;
         Ok(Self { peer, waiting, pace, message_bytes })
     }
 }
@@ -122,10 +108,11 @@ impl Measurement for RoundTrip {
             let subject = self.peer.name.to_owned();
             move |source| Error::Transport { subject, doing, source }
         };
-        let (mut server, ready) = spawn_peer(&self.peer, self.waiting, context)?;
-        let client_context = ClientContext { ready: &ready, waiting: self.waiting };
+        let mut server = PeerServer::start(&self.peer, self.waiting, context)?;
+        let client_context = ClientContext { ready: server.ready(), waiting: self.waiting };
         let mut client = (self.peer.connect)(&client_context).map_err(broke("connecting"))?;
-        server.usage()?;
+        // Its longest stall counts from here.
+        server.process().usage()?;
         let plan = Plan {
             pace: self.pace,
             warmup_ns: context.effort.warmup.as_nanos() as u64,
@@ -134,7 +121,7 @@ impl Measurement for RoundTrip {
         };
         let driven = drive(client.as_mut(), plan, self.waiting, self.message_bytes, &context.interrupt)
             .map_err(broke("sending and receiving"))?;
-        let usage = server.usage()?;
+        let usage = server.process().usage()?;
         let messages_per_s = driven.tally.replies as f64 / context.effort.measured.as_secs_f64();
         Ok(Repeat {
             findings: Findings {
@@ -152,15 +139,4 @@ impl Measurement for RoundTrip {
             ..Repeat::default()
         })
     }
-}
-
-/// Puts the calling thread where the generator runs.
-///
-/// # Errors
-/// The core cannot be had.
-pub(crate) fn become_generator(context: &Context) -> Result<()> {
-    sharpen_timers();
-    let core = context.cores.client;
-    rt::pin_current_thread(core)
-        .map_err(|error| Error::doing(format!("the generator cannot run on core {core}"), error))
 }

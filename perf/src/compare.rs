@@ -1,0 +1,158 @@
+//! `compare`: every transport under the same loads in the same run, then the product; what had to be reached, and
+//! whether it was.
+
+use std::time::{Duration, Instant};
+
+use clap::Args as ClapArgs;
+
+use crate::args::{Common, Defaults};
+use crate::context::{Context, Effort};
+use crate::error::Result;
+use crate::impair::RelayHandle;
+use crate::peers::{self, Peer};
+use crate::product::target::{Target, TargetArgs};
+use crate::result::{Pace, Waiting};
+use crate::workloads::bulk::Bulk;
+use crate::workloads::ops::{Ops, ShapeArgs};
+use crate::workloads::rtt::RoundTrip;
+use crate::workloads::{Measurement, measure_all};
+
+pub mod targets;
+
+use targets::{NETWORK_RATE_PER_S, OPEN_RATES_PER_S, OPS_RATE_PER_S};
+
+/// Bytes of an echo.
+const MESSAGE_BYTES: usize = 64;
+/// Bytes of an echo through the relay.
+const NETWORK_MESSAGE_BYTES: usize = 200;
+/// What lies between the sides in the last part, unless told otherwise.
+const NETWORK: &str = "delay=10ms loss=1%";
+/// When `--quick` stops to do stalled repeats again, and does each of what is left once.
+const QUICK_AGAIN: Duration = Duration::from_secs(80);
+
+const DEFAULTS: Defaults =
+    Defaults { repeats: 5, seconds: 2.0, warmup_seconds: 0.3, report: Some("report.html") };
+const QUICK: Defaults = Defaults { repeats: 3, seconds: 0.25, warmup_seconds: 0.05, ..DEFAULTS };
+
+/// The command line of `compare`.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = "Example: aether-perf compare --quick --report report.html")]
+pub struct Args {
+    /// Everything, but briefly: under two minutes.
+    #[arg(long)]
+    pub quick: bool,
+    /// Where the node keeps its log in the part that measures the product [default: a temporary directory on a disk].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<std::path::PathBuf>,
+    /// What every measurement has; --network is for the last part, and is 'delay=10ms loss=1%' unless given.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong argument, before anything is measured.
+pub fn run(args: &Args) -> Result<std::process::ExitCode> {
+    let defaults = if args.quick { QUICK } else { DEFAULTS };
+    let mut context = Context::new("compare", &args.common, defaults)?;
+    if args.quick {
+        context.effort.again_until = Some(Instant::now() + QUICK_AGAIN);
+    }
+    let missing = peers::missing();
+    if !missing.is_empty() {
+        let names = missing.join(", ");
+        eprintln!(
+            "aether-perf: without {names}: built without them; add `--features peers` to compare with them"
+        );
+    }
+    let outcome = measure(&mut context, args);
+    for target in targets::evaluate(context.runs()) {
+        context.push_target(target);
+    }
+    Ok(context.finish(outcome))
+}
+
+fn measure(context: &mut Context, args: &Args) -> Result<()> {
+    // The relay lies between the sides in the last part only.
+    let network = match context.network.take() {
+        Some(network) => network,
+        None => RelayHandle::network(NETWORK)?,
+    };
+    let usual = context.effort;
+    let peers = peers::all();
+    measure_all(context, echoes(&peers)?)?;
+    context.effort = Effort { measured: usual.measured.max(Duration::from_millis(500)), ..usual };
+    measure_all(context, bulks(&peers)?)?;
+    context.effort = product_effort(usual, args.quick);
+    product(context, args)?;
+    context.effort = network_effort(usual, args.quick);
+    context.network = Some(network);
+    measure_all(context, network_echoes(&peers)?)?;
+    context.network = None;
+    Ok(())
+}
+
+fn echoes(peers: &[Peer]) -> Result<Vec<Box<dyn Measurement>>> {
+    let mut loads = vec![(Waiting::Polling, Pace::Closed), (Waiting::Blocking, Pace::Closed)];
+    loads.extend(OPEN_RATES_PER_S.map(|rate_per_s| (Waiting::Polling, Pace::Open { rate_per_s })));
+    let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
+    for (waiting, pace) in loads {
+        for peer in peers {
+            measurements.push(Box::new(RoundTrip::new(*peer, waiting, pace, MESSAGE_BYTES)?));
+        }
+    }
+    Ok(measurements)
+}
+
+fn bulks(peers: &[Peer]) -> Result<Vec<Box<dyn Measurement>>> {
+    let bulk = |peer: &Peer| -> Result<Box<dyn Measurement>> {
+        Ok(Box::new(Bulk::new(*peer, Waiting::Polling, None)?))
+    };
+    peers.iter().map(bulk).collect()
+}
+
+/// Both ends sleep: the relay needs a core as well.
+fn network_echoes(peers: &[Peer]) -> Result<Vec<Box<dyn Measurement>>> {
+    let pace = Pace::Open { rate_per_s: NETWORK_RATE_PER_S };
+    let echo = |peer: &Peer| -> Result<Box<dyn Measurement>> {
+        Ok(Box::new(RoundTrip::new(*peer, Waiting::Blocking, pace, NETWORK_MESSAGE_BYTES)?))
+    };
+    peers.iter().filter(|peer| peer.reliable && peer.crosses_relay()).map(echo).collect()
+}
+
+fn product(context: &mut Context, args: &Args) -> Result<()> {
+    let target = TargetArgs { data_dir: args.data_dir.clone(), ..TargetArgs::default() };
+    let target = Target::start(context, &target)?;
+    let load = |pace| -> Box<dyn Measurement> {
+        Box::new(Ops { target: target.clone(), shape: ShapeArgs::default(), pace, kill_at: None })
+    };
+    let loads = vec![load(Pace::Open { rate_per_s: OPS_RATE_PER_S }), load(Pace::Saturating)];
+    measure_all(context, loads)?;
+    target.stop()
+}
+
+/// A node takes a moment to have its log and its documents in order.
+fn product_effort(usual: Effort, quick: bool) -> Effort {
+    let warmup = usual.warmup.max(Duration::from_millis(300));
+    if quick {
+        Effort {
+            warmup,
+            measured: usual.measured.max(Duration::from_secs(1)),
+            repeats: usual.repeats.min(2),
+            ..usual
+        }
+    } else {
+        Effort { warmup, ..usual }
+    }
+}
+
+/// Round trips of 20 ms need more time than those of 10 us.
+fn network_effort(usual: Effort, quick: bool) -> Effort {
+    let warmup = usual.warmup.max(Duration::from_millis(300));
+    if quick {
+        Effort { warmup, measured: Duration::from_secs(1), repeats: usual.repeats.min(2), ..usual }
+    } else {
+        Effort { warmup, measured: usual.measured.max(Duration::from_secs(5)), ..usual }
+    }
+}
