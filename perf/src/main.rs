@@ -7,7 +7,7 @@ use perf::error::Result;
 use perf::node_child::{self, ServeArgs};
 use perf::serve::PeerArgs;
 use perf::workloads::{bulk, connect, ops, rtt, stages};
-use perf::{compare, context, impair, serve};
+use perf::{compare, context, impair, report, serve};
 
 /// The harness counts what its threads and the node's shards allocate.
 #[global_allocator]
@@ -35,6 +35,8 @@ enum Command {
     Ops(ops::OpsArgs),
     /// Where the time goes inside a node while edits come in: the waterfall.
     Stages(stages::StagesArgs),
+    /// Draw again what was measured before: one report, or several side by side with their differences.
+    Report(report::command::Arguments),
     /// A network that is worse than the one at hand, in front of any server: a relay with delay, loss and a bottleneck.
     Impair(Box<impair::Args>),
     /// A command inside network namespaces of its own, where the kernel loses packets and slows them down (root).
@@ -67,6 +69,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Connect(args) => connect::run(&args),
         Command::Ops(args) => ops::run(&args),
         Command::Stages(args) => stages::run(&args),
+        Command::Report(args) => report::command::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Impair(args) => impair::run(&args),
         Command::Netns(args) => impair::namespace::run(&args),
         Command::Serve { server } => match server {
