@@ -1,6 +1,7 @@
 //! `aether-perf report`: draws again what was measured before, one report or several side by side.
 
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -50,12 +51,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let names = names(&arguments.files);
     let sources: Vec<Source<'_>> =
         names.iter().zip(&reports).map(|(name, report)| Source { name, report }).collect();
-    match (arguments.output, sources.as_slice()) {
-        (Output::Table, _) => print!("{}", table(&sources)),
-        (Output::Json, [only]) => println!("{}", serde_json::json!(only.report)),
+    let shown = match (arguments.output, sources.as_slice()) {
+        (Output::Table, _) => table(&sources),
+        (Output::Json, [only]) => format!("{}\n", serde_json::json!(only.report)),
         (Output::Json, _) => {
-            println!("{}", serde_json::json!({ "reports": names, "differences": compare(&sources) }));
+            format!("{}\n", serde_json::json!({ "reports": names, "differences": compare(&sources) }))
         }
+    };
+    match std::io::stdout().write_all(shown.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.map_err(|error| Error::doing("the report cannot be printed", error))?,
     }
     if let Some(path) = &arguments.html {
         json::put(path, html_page(&sources).as_bytes())?;

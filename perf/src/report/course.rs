@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 
 use super::format;
-use super::frame::{Axis, Frame, Line};
+use super::frame::{Axis, Frame, Line, WIDTH, text_width, write};
 use super::hdr;
 use super::scale::Domain;
 use super::subject::Palette;
@@ -11,9 +11,6 @@ use crate::result::{Interval, Latency, Mark, MarkKind, Run};
 
 /// Slices that a picture has room for; more are merged.
 const SLICES_MAX: usize = 240;
-
-/// Marks with their names written beside them; more have only their sign.
-const NAMED_MARKS_MAX: usize = 6;
 
 /// One slice: its middle in seconds, and microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,11 +95,16 @@ fn description(run: &Run, slices: &[Slice]) -> String {
     text
 }
 
-/// What happened: a line over the height of the picture, a sign on top of it, and its name where there is room.
+/// What happened: a line over the height of the picture and a sign on top of it, with its name where all names fit.
 fn happenings(frame: &mut Frame, marks: &[Mark]) {
-    let mut taken = f64::NEG_INFINITY;
-    for mark in marks {
-        let x = frame.x.at(mark.at_ms as f64 / 1e3);
+    let x = frame.x;
+    let mut marks: Vec<&Mark> = marks.iter().collect();
+    marks.sort_by_key(|mark| mark.at_ms);
+    let ends = |mark: &Mark| x.at(mark.at_ms as f64 / 1e3) + 12.0 + text_width(word(mark.kind));
+    let is_named = marks.windows(2).all(|pair| ends(pair[0]) <= x.at(pair[1].at_ms as f64 / 1e3))
+        && marks.last().is_none_or(|last| ends(last) <= WIDTH);
+    for mark in &marks {
+        let x = x.at(mark.at_ms as f64 / 1e3);
         let (top, bottom) = (frame.y.to, frame.y.from);
         let class = format!("happened {}", word(mark.kind));
         let markup = &mut frame.markup;
@@ -110,29 +112,27 @@ fn happenings(frame: &mut Frame, marks: &[Mark]) {
         markup.tag("title").text(&format!("{}: {}", word(mark.kind), mark.text));
         markup.tag("line").px(&[("x1", x), ("x2", x), ("y1", top), ("y2", bottom)]).leaf();
         markup.tag("path").at("d", sign(mark.kind, x, top - 5.0)).leaf();
-        let width = super::frame::text_width(word(mark.kind));
-        if marks.len() <= NAMED_MARKS_MAX && x > taken {
-            super::frame::write(markup, "note", "start", x + 6.0, top - 1.0, word(mark.kind));
-            taken = x + width + 8.0;
+        if is_named {
+            write(markup, "note", "start", x + 6.0, top - 1.0, word(mark.kind));
         }
         markup.close();
     }
-    if marks.len() > NAMED_MARKS_MAX {
-        legend(frame, marks);
+    if !is_named {
+        legend(frame, &marks);
     }
 }
 
 /// Which sign is what, beside the title of the axis.
-fn legend(frame: &mut Frame, marks: &[Mark]) {
-    let mut x = frame.x.to;
+fn legend(frame: &mut Frame, marks: &[&Mark]) {
+    let mut x = WIDTH;
     for kind in [MarkKind::Stall, MarkKind::Failover, MarkKind::Rebalance, MarkKind::Snapshot] {
         let count = marks.iter().filter(|mark| mark.kind == kind).count();
         if count == 0 {
             continue;
         }
         let text = format!("{} x {count}", word(kind));
-        super::frame::write(&mut frame.markup, "note", "end", x, 33.0, &text);
-        x -= super::frame::text_width(&text) + 8.0;
+        write(&mut frame.markup, "note", "end", x, 33.0, &text);
+        x -= text_width(&text) + 8.0;
         frame.markup.tag("g").at("class", format!("happened {}", word(kind))).open();
         frame.markup.tag("path").at("d", sign(kind, x, 29.0)).leaf();
         frame.markup.close();

@@ -58,13 +58,13 @@ pub(crate) fn sections(sources: &[Source<'_>], palette: &Palette) -> Vec<Section
         Section {
             id: "shards",
             title: "Load of the shards",
-            how: "One row a shard; the darker, the more. An even load has even rows.",
+            how: "One row a shard; the stronger the colour, the more. An even load has even rows.",
             body: strips(sources),
         },
         Section {
             id: "stages",
             title: "Where the time goes",
-            how: "Stages of an op inside the node, each beginning where the last ended.",
+            how: "What a data core does for one op, each stage beginning where the last ended.",
             body: waterfalls(sources),
         },
     ];
@@ -233,7 +233,12 @@ fn courses(sources: &[Source<'_>], scenes: &[Scene<'_>], palette: &Palette) -> S
                 false => markup.tag("details").open(),
             }
             markup.tag("summary").open();
-            markup.tag("h3").text(&scene.title());
+            let what = if scene.timed().len() > 1 {
+                format!(" ({})", timed.replace('_', " "))
+            } else {
+                String::new()
+            };
+            markup.tag("h3").text(&(scene.title() + &what));
             markup.close();
             panels(&mut markup, None, &pictures);
             markup.close();

@@ -13,7 +13,7 @@ const LEFT: f64 = 82.0;
 const BARS_TO: f64 = 268.0;
 /// Right edges of the columns.
 const COLUMNS: [(&str, f64); 5] =
-    [("us/op", 320.0), ("share", 372.0), ("mean us", 426.0), ("p50 us", 472.0), ("p99 us", WIDTH)];
+    [("us/op", 320.0), ("share %", 366.0), ("mean us", 420.0), ("p50 us", 469.0), ("p99 us", WIDTH)];
 /// A stage that takes next to nothing is still seen.
 const BAR_PX_MIN: f64 = 1.5;
 
@@ -73,7 +73,7 @@ fn row(markup: &mut Markup, stage: &StageTime, (from, to): (f64, f64), top: f64)
     let measured = |us: f64| if us > 0.0 { format::number(us) } else { "-".to_owned() };
     let figures = [
         measured(stage.us_per_op),
-        if stage.share > 0.0 { format!("{} %", format::number(stage.share * 100.0)) } else { "-".to_owned() },
+        if stage.share > 0.0 { format::number(stage.share * 100.0) } else { "-".to_owned() },
         measured(stage.mean_us),
         measured(stage.p50_us),
         measured(stage.p99_us),
@@ -88,12 +88,14 @@ fn counted(stages: &Stages) -> Vec<String> {
     let allocations = stages
         .allocations_per_op
         .map_or_else(String::new, |allocations| format!("{} allocations/op, ", format::number(allocations)));
-    let mut lines = vec![format!(
-        "{} system calls/op, {allocations}{} ops/log batch, {} log bytes written/byte",
-        format::number(stages.syscalls_per_op),
-        format::number(stages.ops_per_batch),
-        format::number(stages.log_write_amplification)
-    )];
+    let mut lines = vec![
+        format!("{allocations}{} system calls/op", format::number(stages.syscalls_per_op)),
+        format!(
+            "{} ops/log batch, {} bytes written/byte of a record",
+            format::number(stages.ops_per_batch),
+            format::number(stages.log_write_amplification)
+        ),
+    ];
     if !stages.hiccup_max_us.is_empty() {
         let worst: Vec<String> = stages.hiccup_max_us.iter().copied().map(format::number).collect();
         lines.push(format!("longest hiccup of each shard: {} us", worst.join(", ")));
