@@ -3,6 +3,7 @@
 //! One poll takes what the application asked for, what the sockets received and what has become due, then
 //! sends what came of it all: many ops share a packet, many packets a system call.
 
+mod buffers;
 mod clock;
 mod commands;
 mod documents;
@@ -23,12 +24,12 @@ use quantum::ConnectionStats;
 use tokio::time::{Instant, Sleep};
 use wire::{Code, Span, Time};
 
+use self::buffers::Buffers;
 use self::clock::{Clock, entropy};
 use self::commands::Closing;
 use self::documents::Documents;
 use self::inbox::{Desk, Effects};
 use self::link::{Failure, Link, Patience};
-use self::socket::{BATCH_BYTES_MAX, ReceiveBuffers};
 use self::tickets::Tickets;
 use crate::backoff::{Backoff, span};
 use crate::config::ClientConfig;
@@ -52,8 +53,16 @@ pub(crate) fn spawn<T: TicketSource>(
 ) {
     let mut driver = Driver::new(shared, config, transport, tickets, ticket);
     tokio::spawn(async move {
-        let failure = poll_fn(|cx| driver.poll(cx)).await;
+        let failure = poll_fn(|cx| {
+            driver.buffers = Buffers::lend();
+            let polled = driver.poll(cx);
+            std::mem::take(&mut driver.buffers).give_back();
+            polled
+        })
+        .await;
+        driver.buffers = Buffers::lend();
         driver.finish(&failure);
+        driver.buffers.give_back();
     });
 }
 
@@ -81,8 +90,8 @@ struct Driver {
     released: usize,
     effects: Effects,
     commands: Vec<Command>,
-    receive_buffers: ReceiveBuffers,
-    send_buffer: Vec<u8>,
+    /// Lent while it is polled.
+    buffers: Buffers,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -119,8 +128,7 @@ impl Driver {
             released: 0,
             effects: Effects::new(),
             commands: Vec::new(),
-            receive_buffers: ReceiveBuffers::new(),
-            send_buffer: vec![0; BATCH_BYTES_MAX],
+            buffers: Buffers::default(),
             sleep: Box::pin(tokio::time::sleep_until(Instant::now())),
             config,
         }
@@ -157,7 +165,8 @@ impl Driver {
     fn poll_tickets(&mut self, cx: &mut Context<'_>, now: Time) {
         let known = self.tickets.current();
         let (writer, revision) = (known.writer_id, known.map.revision);
-        let Poll::Ready(issued) = self.tickets.poll(cx, now, u32::from_ne_bytes(entropy())) else { return };
+        let chance = || u32::from_ne_bytes(entropy());
+        let Poll::Ready(issued) = self.tickets.poll(cx, now, chance) else { return };
         self.stats.tickets += 1;
         let ticket = self.tickets.current();
         match issued {
@@ -205,7 +214,7 @@ impl Driver {
             effects: &mut self.effects,
             released: &mut self.released,
         };
-        let more = link.receive(cx, &mut self.receive_buffers, now, desk)?;
+        let more = link.receive(cx, &mut self.buffers.receive, now, desk)?;
         link.handle_timeout(now, self.patience)?;
         link.poll_events(now)?;
         Ok(more)
@@ -225,7 +234,7 @@ impl Driver {
             }
         }
         let was_writable = link.is_writable();
-        let sent = link.transmit(cx, now, self.transport.datagram_bytes_max, &mut self.send_buffer);
+        let sent = link.transmit(cx, now, self.transport.datagram_bytes_max, &mut self.buffers.send);
         // What has left may have made room.
         match sent.and_then(|more| link.poll_events(now).map(|_| more)) {
             Ok(more) => more || (link.is_writable() && !was_writable),
@@ -267,7 +276,7 @@ impl Driver {
         if now < since + UNUSED_LINK_AFTER {
             return;
         }
-        link.close(now, self.transport.datagram_bytes_max, &mut self.send_buffer);
+        link.close(now, self.transport.datagram_bytes_max, &mut self.buffers.send);
         if let Some(stats) = link.stats() {
             self.past.add(stats);
         }
@@ -338,7 +347,7 @@ impl Driver {
         let now = self.clock.now();
         let flushed = self.documents.values().all(|entry| entry.session.is_flushed());
         for link in self.links.iter_mut().flatten() {
-            link.close(now, self.transport.datagram_bytes_max, &mut self.send_buffer);
+            link.close(now, self.transport.datagram_bytes_max, &mut self.buffers.send);
         }
         self.publish_stats();
         let late = self.shared.close(failure.clone());

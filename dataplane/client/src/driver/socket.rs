@@ -20,15 +20,17 @@ const _: () = assert!(RECEIVE_BUFFERS <= quinn_udp::BATCH_SIZE);
 const _: () = assert!(BATCH_BYTES_MAX >= wire::limits::DATAGRAM_BYTES_MAX);
 const _: () = assert!(SOCKET_BUFFER_BYTES >= BATCH_BYTES_MAX);
 
-/// Memory to receive into, used by all sockets of a client in turn.
+/// Memory to receive into; empty by default.
+#[derive(Default)]
 pub(super) struct ReceiveBuffers {
     bytes: Vec<u8>,
-    metas: [RecvMeta; RECEIVE_BUFFERS],
+    metas: Vec<RecvMeta>,
 }
 
 impl ReceiveBuffers {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; RECEIVE_BUFFERS * BATCH_BYTES_MAX], metas: Default::default() }
+        let bytes = vec![0; RECEIVE_BUFFERS * BATCH_BYTES_MAX];
+        Self { bytes, metas: vec![RecvMeta::default(); RECEIVE_BUFFERS] }
     }
 
     /// The datagrams of the first `filled` buffers.
@@ -96,11 +98,23 @@ impl Socket {
             let mut slices: [IoSliceMut<'_>; RECEIVE_BUFFERS] =
                 std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
             let metas = &mut buffers.metas;
+            let mut last = None;
             let received = self.io.try_io(Interest::READABLE, || {
-                self.state.recv(UdpSockRef::from(&self.io), &mut slices, metas)
+                match self.state.recv(UdpSockRef::from(&self.io), &mut slices, metas) {
+                    // The call itself has seen that there is no more: another one need not be told so.
+                    Ok(filled) if filled < RECEIVE_BUFFERS => {
+                        last = Some(filled);
+                        Err(ErrorKind::WouldBlock.into())
+                    }
+                    received => received,
+                }
             });
             match received {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Some(filled) = last {
+                        return Poll::Ready(Ok(filled));
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 other => return Poll::Ready(other),
             }
@@ -136,15 +150,20 @@ impl Socket {
     }
 
     fn try_send(&self, batch: &[u8], segment: usize) -> io::Result<bool> {
-        let transmit = Transmit {
-            destination: self.peer,
-            ecn: None,
-            contents: batch,
-            segment_size: Some(segment),
-            src_ip: None,
+        let sent = if batch.len() <= segment {
+            // By the socket's own address, whose route is known: the kernel looks up any other one every time.
+            self.io.try_send(batch).map(drop)
+        } else {
+            let transmit = Transmit {
+                destination: self.peer,
+                ecn: None,
+                contents: batch,
+                segment_size: Some(segment),
+                src_ip: None,
+            };
+            let send = || self.state.try_send(UdpSockRef::from(&self.io), &transmit);
+            self.io.try_io(Interest::WRITABLE, send)
         };
-        let sent =
-            self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &transmit));
         match sent {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),

@@ -79,7 +79,7 @@ impl Tickets {
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
-        entropy: u32,
+        entropy: impl FnOnce() -> u32,
     ) -> Poll<Result<(), TicketRefusal>> {
         if self.issuing.is_none() && self.poll_timeout().is_some_and(|due| due <= now) {
             self.issuing = Some((self.issue)(self.current.ticket.clone()));
@@ -94,13 +94,13 @@ impl Tickets {
                 self.wanted = false;
                 self.backoff.reset();
                 // However often one is wanted, the control plane is asked with pauses.
-                self.not_before = now + self.backoff.fail(entropy);
+                self.not_before = now + self.backoff.fail(entropy());
                 self.backoff.reset();
                 Poll::Ready(Ok(()))
             }
             Err(TicketRefusal::Unavailable(why)) => {
                 tracing::warn!(%why, "no ticket for the moment");
-                self.not_before = now + self.backoff.fail(entropy);
+                self.not_before = now + self.backoff.fail(entropy());
                 Poll::Pending
             }
             Err(refused @ TicketRefusal::Refused(_)) => Poll::Ready(Err(refused)),
@@ -152,10 +152,10 @@ mod tests {
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         let mut tickets = Tickets::new(Hourly, issued(1), Time::ZERO, backoff);
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(tickets.poll(&mut cx, Time::from_us(1_700_000_000), 0).is_pending());
+        assert!(tickets.poll(&mut cx, Time::from_us(1_700_000_000), || 0).is_pending());
         let due = tickets.poll_timeout().unwrap();
         assert!(due <= Time::from_us(1_800_000_000), "{due:?}");
-        assert_eq!(tickets.poll(&mut cx, due, 0), Poll::Ready(Ok(())));
+        assert_eq!(tickets.poll(&mut cx, due, || 0), Poll::Ready(Ok(())));
         assert_eq!(tickets.usable().unwrap().ticket, [2]);
         assert!(tickets.poll_timeout().unwrap() > due);
     }
