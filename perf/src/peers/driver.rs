@@ -21,8 +21,9 @@ use crate::stall::StallMeter;
 pub(super) struct Driver {
     runtime: Runtime,
     waiting: Waiting,
-    /// Tokio's own timers count whole milliseconds: far too coarse for a schedule of tens of thousands a second.
-    alarm: Alarm,
+    /// Where it sleeps. Tokio's own timers count whole milliseconds: far too coarse for a schedule of tens of
+    /// thousands a second.
+    alarm: Option<Alarm>,
 }
 
 impl Driver {
@@ -30,9 +31,16 @@ impl Driver {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let alarm = {
             let _context = runtime.enter();
-            Alarm::new()?
+            (waiting == Waiting::Blocking).then(Alarm::new).transpose()?
         };
         Ok(Self { runtime, waiting, alarm })
+    }
+
+    /// One that never sleeps, for tasks that look at their sockets themselves at each turn: the operating system is
+    /// not asked which are ready.
+    pub(super) fn polling_without_io() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        Ok(Self { runtime, waiting: Waiting::Polling, alarm: None })
     }
 
     /// Runs until `future` ends; in the polling form the thread never sleeps meanwhile.
@@ -71,21 +79,16 @@ impl Driver {
         wait_until: Option<Instant>,
         poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<io::Result<()>>,
     ) -> io::Result<()> {
-        match (wait_until, self.waiting) {
-            (None, _) => self.turn_once(poll).map(drop),
-            (Some(deadline), Waiting::Polling) => {
-                while !self.turn_once(poll)? && Instant::now() < deadline {}
-                Ok(())
-            }
-            (Some(deadline), Waiting::Blocking) => {
-                let Self { runtime, alarm, .. } = self;
-                alarm.set(deadline)?;
-                runtime.block_on(poll_fn(|context| match poll(context) {
-                    Poll::Pending => alarm.poll(context),
-                    ready => ready,
-                }))
-            }
-        }
+        let Some(deadline) = wait_until else { return self.turn_once(poll).map(drop) };
+        let Self { runtime, alarm: Some(alarm), .. } = self else {
+            while !self.turn_once(poll)? && Instant::now() < deadline {}
+            return Ok(());
+        };
+        alarm.set(deadline)?;
+        runtime.block_on(poll_fn(|context| match poll(context) {
+            Poll::Pending => alarm.poll(context),
+            ready @ Poll::Ready(_) => ready,
+        }))
     }
 
     /// Says whether `poll` was ready.
@@ -111,7 +114,10 @@ impl Alarm {
     fn new() -> io::Result<Self> {
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        #[expect(deprecated, reason = "its successor is unsafe, for descriptors that others could close: ours is owned")]
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, for descriptors that others could close: ours is owned"
+        )]
         let timer = AsyncFd::new(timer)?;
         Ok(Self { timer, deadline: None })
     }

@@ -36,13 +36,13 @@ impl Messages {
     pub(super) fn feed(&mut self, mut bytes: &[u8], on_message: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
         let mut count = 0;
         while !bytes.is_empty() {
-            if self.partial.is_empty() {
-                if let Some(total) = message_end(bytes)?.filter(|&total| total <= bytes.len()) {
-                    on_message(&bytes[LENGTH_BYTES..total]);
-                    bytes = &bytes[total..];
-                    count += 1;
-                    continue;
-                }
+            if self.partial.is_empty()
+                && let Some(total) = message_end(bytes)?.filter(|&total| total <= bytes.len())
+            {
+                on_message(&bytes[LENGTH_BYTES..total]);
+                bytes = &bytes[total..];
+                count += 1;
+                continue;
             }
             let wanted = message_end(&self.partial)?.unwrap_or(LENGTH_BYTES);
             bytes = fill(&mut self.partial, wanted, bytes);
@@ -157,10 +157,15 @@ mod tests {
     #[test]
     fn however_the_stream_is_cut_the_replies_are_the_same() {
         let mut stream = BytesMut::new();
-        for (number, (request, length)) in
-            [(Request::Echo, 16), (Request::Sink, 500), (Request::Echo, 64), (Request::Sink, 16), (Request::Total, 16)]
-                .into_iter()
-                .enumerate()
+        for (number, (request, length)) in [
+            (Request::Echo, 16),
+            (Request::Sink, 500),
+            (Request::Echo, 64),
+            (Request::Sink, 16),
+            (Request::Total, 16),
+        ]
+        .into_iter()
+        .enumerate()
         {
             put(&message(request, length, number as u64), &mut stream).unwrap();
         }

@@ -1,18 +1,19 @@
 //! KCP in its fast mode over non-blocking sockets: reliable and in order, in the clear, no congestion control.
 //!
 //! Fast mode is what its authors name so: no delay, the shortest interval, a packet sent again when two later ones
-//! were acknowledged, no congestion window. Besides, what is due leaves at once, not at the next interval, in batches
-//! where the kernel cuts them (GSO), and comes in batches (GRO).
+//! were acknowledged, no congestion window. Besides, what is due leaves at once, not at the next interval, and many
+//! packets leave in one call, which the kernel cuts (GSO). They are received by the plainest call there is: what GRO
+//! saves in bulk, its control messages cost each lone packet.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, IoSliceMut, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ::kcp::{Kcp, get_conv};
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{Transmit, UdpSocketState};
 
 use super::path::{PACKET_BYTES, SOCKET_BUFFER_BYTES};
 use super::{ClientContext, Peer, ServerContext, wait_readable};
@@ -49,8 +50,8 @@ const INTERVAL_MS: i32 = 10;
 /// Later packets acknowledged before one is sent again.
 const FAST_RESEND: i32 = 2;
 
-/// Bytes that one receive can bring.
-const RECEIVE_BYTES: usize = 65_536;
+/// Packets taken before what they ask for is sent.
+const PACKETS_PER_TURN_MAX: usize = 64;
 
 /// Bytes that the kernel cuts at a time.
 const BATCH_BYTES_MAX: usize = 65_000;
@@ -69,7 +70,7 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
     (context.ready)(Ready { address: link.socket.local_addr()?, secret: String::new() });
     let started = Instant::now();
     let mut sessions: HashMap<SocketAddr, (Session, Responder)> = HashMap::new();
-    let mut buffer = vec![0; RECEIVE_BYTES];
+    let mut buffer = [0; PACKET_BYTES as usize];
     loop {
         let now = Instant::now();
         if context.waiting == Waiting::Polling {
@@ -78,19 +79,25 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
             let due = sessions.values().filter_map(|(session, _)| session.due(now)).min();
             wait_readable(&link.socket, due.unwrap_or(now + SLEEP_MAX))?;
         }
-        if let Some(meta) = link.receive(&mut buffer)? {
-            let packets = &buffer[..meta.len];
-            if sessions.len() < SESSIONS_MAX && packets.len() >= ::kcp::KCP_OVERHEAD {
-                let new = || (Session::new(get_conv(packets), &link, meta.addr, started), Responder::default());
-                let (session, responder) = sessions.entry(meta.addr).or_insert_with(new);
-                session.update(Instant::now())?;
-                session.input(packets, meta.stride);
-                session.answer(responder)?;
+        for _ in 0..PACKETS_PER_TURN_MAX {
+            let Some((length, from)) = link.receive(&mut buffer)? else { break };
+            let packet = &buffer[..length];
+            if length < ::kcp::KCP_OVERHEAD
+                || (sessions.len() == SESSIONS_MAX && !sessions.contains_key(&from))
+            {
+                continue;
+            }
+            let new = || (Session::new(get_conv(packet), &link, from, started), Responder::default());
+            let (session, responder) = sessions.entry(from).or_insert_with(new);
+            session.update(now)?;
+            session.input(packet);
+            if session.answer(responder)? {
                 session.flush()?;
             }
         }
         for (session, _) in sessions.values_mut() {
             session.update(now)?;
+            session.flush()?;
         }
     }
 }
@@ -99,31 +106,32 @@ fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
     let link = Link::bind()?;
     // Any number does: the server tells its clients apart by their addresses.
     let session = Session::new(1, &link, context.ready.address, Instant::now());
-    Ok(Box::new(KcpClient { link, session, buffer: vec![0; RECEIVE_BYTES], is_flush_due: false }))
+    Ok(Box::new(KcpClient { link, session }))
 }
 
-/// A socket that sends and receives batches.
+/// A socket that can send batches.
 #[derive(Clone)]
 struct Link {
     socket: Rc<UdpSocket>,
-    state: Rc<UdpSocketState>,
+    batches: Rc<UdpSocketState>,
 }
 
 impl Link {
     fn bind() -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.set_nonblocking(true)?;
         let options = socket2::SockRef::from(&socket);
         options.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
         options.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
-        let state = UdpSocketState::new((&socket).into())?;
-        Ok(Self { socket: Rc::new(socket), state: Rc::new(state) })
+        // It turns on GRO and its control messages on the socket that it is made of, which is therefore another.
+        let batches = UdpSocketState::new((&UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?).into())?;
+        Ok(Self { socket: Rc::new(socket), batches: Rc::new(batches) })
     }
 
-    /// Packets of one sender, one after another; nothing when none has come.
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<RecvMeta>> {
-        let mut meta = [RecvMeta::default()];
-        match self.state.recv((&*self.socket).into(), &mut [IoSliceMut::new(buffer)], &mut meta) {
-            Ok(_) => Ok(Some(meta[0])),
+    /// One packet and its sender; nothing when none has come.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+        match self.socket.recv_from(buffer) {
+            Ok(received) => Ok(Some(received)),
             Err(error) if is_momentary(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -149,7 +157,7 @@ impl Outgoing {
         packet_bytes <= self.packet_bytes
             && self.batch.len().is_multiple_of(self.packet_bytes)
             && self.batch.len() + packet_bytes <= BATCH_BYTES_MAX
-            && count < self.link.state.max_gso_segments()
+            && count < self.link.batches.max_gso_segments()
     }
 
     /// Sends what was gathered. What finds no room is lost as on the way, and sent again like that.
@@ -168,7 +176,7 @@ impl Outgoing {
                 segment_size: Some(self.packet_bytes),
                 src_ip: None,
             };
-            self.link.state.try_send((&*self.link.socket).into(), &transmit)
+            self.link.batches.try_send((&*self.link.socket).into(), &transmit)
         };
         self.batch.clear();
         match sent {
@@ -205,6 +213,8 @@ struct Session {
     outgoing: Rc<RefCell<Outgoing>>,
     started: Instant,
     updated_ms: u32,
+    /// There are messages or acknowledgements to send.
+    is_flush_due: bool,
     message: Vec<u8>,
 }
 
@@ -217,7 +227,14 @@ impl Session {
         kcp.set_wndsize(WINDOW_PACKETS, WINDOW_PACKETS);
         // It refuses less than its own header.
         let _ = kcp.set_mtu(usize::from(PACKET_BYTES));
-        Self { kcp, outgoing, started, updated_ms: u32::MAX, message: vec![0; MESSAGE_BYTES_MAX] }
+        Self {
+            kcp,
+            outgoing,
+            started,
+            updated_ms: u32::MAX,
+            is_flush_due: false,
+            message: vec![0; MESSAGE_BYTES_MAX],
+        }
     }
 
     /// Tells the machine the time, in its unit.
@@ -244,15 +261,22 @@ impl Session {
         now.saturating_duration_since(self.started).as_millis() as u32
     }
 
-    /// Takes packets of `stride` bytes each, but for the last. Those that are none of this association are dropped.
-    fn input(&mut self, packets: &[u8], stride: usize) {
-        for packet in packets.chunks(stride.max(1)) {
-            let _ = self.kcp.input(packet);
-        }
+    /// Takes a packet. One that is none of this association is dropped.
+    fn input(&mut self, packet: &[u8]) {
+        let _ = self.kcp.input(packet);
+        self.is_flush_due = true;
+    }
+
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        self.is_flush_due = true;
+        self.kcp.send(message).map(drop).map_err(io::Error::from)
     }
 
     /// Sends what is due: messages, acknowledgements, packets again.
     fn flush(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_flush_due) {
+            return Ok(());
+        }
         self.kcp.flush().map_err(io::Error::from)?;
         self.outgoing.borrow_mut().transmit()
     }
@@ -263,35 +287,41 @@ impl Session {
         Some(&self.message[..length])
     }
 
-    fn answer(&mut self, responder: &mut Responder) -> io::Result<()> {
+    /// Whether there was something to answer.
+    fn answer(&mut self, responder: &mut Responder) -> io::Result<bool> {
+        let mut any = false;
         while let Ok(length) = self.kcp.recv(&mut self.message) {
             if let Some(reply) = responder.handle_message(&self.message[..length]) {
                 self.kcp.send(reply).map_err(io::Error::from)?;
+                any = true;
             }
         }
-        Ok(())
+        Ok(any)
     }
 }
 
 struct KcpClient {
     link: Link,
     session: Session,
-    buffer: Vec<u8>,
-    /// There are messages or acknowledgements to send.
-    is_flush_due: bool,
 }
 
 impl KcpClient {
-    /// Whether packets came.
+    /// Takes packets until a message is whole; says whether one was.
     fn receive(&mut self, on_message: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
-        let Some(meta) = self.link.receive(&mut self.buffer)? else { return Ok(false) };
-        self.session.input(&self.buffer[..meta.len], meta.stride);
-        while let Some(message) = self.session.receive() {
-            on_message(message);
+        let mut buffer = [0; PACKET_BYTES as usize];
+        for _ in 0..PACKETS_PER_TURN_MAX {
+            let Some((length, _)) = self.link.receive(&mut buffer)? else { break };
+            self.session.input(&buffer[..length]);
+            let mut any = false;
+            while let Some(message) = self.session.receive() {
+                on_message(message);
+                any = true;
+            }
+            if any {
+                return Ok(true);
+            }
         }
-        // Not at once: the next message may leave in the same packet.
-        self.is_flush_due = true;
-        Ok(true)
+        Ok(false)
     }
 }
 
@@ -300,25 +330,25 @@ impl Client for KcpClient {
         if self.session.kcp.wait_snd() >= QUEUE_PACKETS_MAX {
             return Ok(Sent::Full);
         }
-        self.session.kcp.send(message).map_err(io::Error::from)?;
-        self.is_flush_due = true;
+        self.session.send(message)?;
         Ok(Sent::Taken)
     }
 
     fn poll(&mut self, wait_until: Option<Instant>, on_message: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let was_full = self.session.kcp.wait_snd() >= QUEUE_PACKETS_MAX;
         loop {
             let now = Instant::now();
             self.session.update(now)?;
-            if std::mem::take(&mut self.is_flush_due) {
-                self.session.flush()?;
-            }
+            // Not when it falls due: the acknowledgement of a message leaves with the next one.
+            self.session.flush()?;
             if let Some(deadline) = wait_until {
                 let wake_at = self.session.due(now).map_or(deadline, |due| due.min(deadline));
                 wait_readable(&self.link.socket, wake_at)?;
             }
             let received = self.receive(on_message)?;
+            let has_room = was_full && self.session.kcp.wait_snd() < QUEUE_PACKETS_MAX;
             match wait_until {
-                Some(deadline) if !received && Instant::now() < deadline => {}
+                Some(deadline) if !received && !has_room && Instant::now() < deadline => {}
                 _ => return Ok(()),
             }
         }

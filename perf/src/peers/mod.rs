@@ -13,6 +13,8 @@ mod path;
 #[cfg(feature = "peers")]
 pub mod quinn;
 #[cfg(feature = "peers")]
+mod quinn_polling;
+#[cfg(feature = "peers")]
 pub mod s2n;
 #[cfg(feature = "peers")]
 mod stream_client;

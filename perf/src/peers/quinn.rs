@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use ::quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use ::quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendDatagramError,
-    SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, Runtime, SendDatagramError, SendStream,
+    ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use bytes::Bytes;
 use rustls::pki_types::pem::PemObject as _;
@@ -24,9 +24,11 @@ use super::certificate::{self, APPLICATION_PROTOCOL, Identity, SERVER_NAME};
 use super::driver::Driver;
 use super::framing::STREAM_MESSAGE_BYTES_MAX;
 use super::path::{PACKET_BYTES, SOCKET_BUFFER_BYTES, WINDOW_BYTES};
+use super::quinn_polling::PollingRuntime;
 use super::stream_client::{self, ByteStream, StreamClient};
 use super::{ClientContext, Peer, ServerContext};
-use crate::peer::{Client, Crowd, Ready, Request, MessageHeader, Responder, Sent};
+use crate::peer::{Client, Crowd, MessageHeader, Ready, Request, Responder, Sent};
+use crate::result::Waiting;
 
 /// One bidirectional stream: reliable and in order.
 pub const STREAM: Peer = Peer {
@@ -67,10 +69,10 @@ const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(1);
 
 /// Serves streams and datagrams.
 fn serve(context: &ServerContext<'_>) -> io::Result<()> {
-    let driver = Driver::new(context.waiting)?;
+    let (driver, runtime) = driver(context.waiting)?;
     let identity = Identity::generate()?;
     driver.serve(context.stalls, async {
-        let endpoint = endpoint(Some(server_config(&identity)?))?;
+        let endpoint = endpoint(runtime, Some(server_config(&identity)?))?;
         (context.ready)(Ready { address: endpoint.local_addr()?, secret: identity.secret() });
         while let Some(incoming) = endpoint.accept().await {
             tokio::spawn(async move {
@@ -84,9 +86,9 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
 }
 
 fn connect_stream(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
-    let driver = Driver::new(context.waiting)?;
+    let (driver, runtime) = driver(context.waiting)?;
     let (endpoint, send, receive) = driver.run(async {
-        let endpoint = client_endpoint(context.ready)?;
+        let endpoint = client_endpoint(runtime, context.ready)?;
         let connection = connect(&endpoint, context.ready.address).await?;
         let (send, receive) = connection.open_bi().await?;
         io::Result::Ok((endpoint, send, receive))
@@ -95,18 +97,24 @@ fn connect_stream(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
 }
 
 fn connect_datagram(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
-    let driver = Driver::new(context.waiting)?;
+    let (driver, runtime) = driver(context.waiting)?;
     let (endpoint, connection) = driver.run(async {
-        let endpoint = client_endpoint(context.ready)?;
+        let endpoint = client_endpoint(runtime, context.ready)?;
         let connection = connect(&endpoint, context.ready.address).await?;
         io::Result::Ok((endpoint, connection))
     })?;
-    Ok(Box::new(DatagramClient { driver, _endpoint: endpoint, connection, pending: Vec::new(), pending_bytes: 0 }))
+    Ok(Box::new(DatagramClient {
+        driver,
+        _endpoint: endpoint,
+        connection,
+        pending: Vec::new(),
+        pending_bytes: 0,
+    }))
 }
 
 fn gather(context: &ClientContext<'_>) -> io::Result<Box<dyn Crowd>> {
-    let driver = Driver::new(context.waiting)?;
-    let endpoint = driver.run(async { client_endpoint(context.ready) })?;
+    let (driver, runtime) = driver(context.waiting)?;
+    let endpoint = driver.run(async { client_endpoint(runtime, context.ready) })?;
     Ok(Box::new(Connections { driver, endpoint, server: context.ready.address, connections: Vec::new() }))
 }
 
@@ -114,18 +122,26 @@ async fn connect(endpoint: &Endpoint, server: SocketAddr) -> io::Result<Connecti
     Ok(endpoint.connect(server, SERVER_NAME).map_err(io::Error::other)?.await?)
 }
 
-fn client_endpoint(ready: &Ready) -> io::Result<Endpoint> {
-    let mut endpoint = endpoint(None)?;
+fn client_endpoint(runtime: Arc<dyn Runtime>, ready: &Ready) -> io::Result<Endpoint> {
+    let mut endpoint = endpoint(runtime, None)?;
     endpoint.set_default_client_config(client_config(&ready.secret)?);
     Ok(endpoint)
 }
 
-fn endpoint(server: Option<ServerConfig>) -> io::Result<Endpoint> {
+/// What drives its tasks, and what it knows its socket by.
+fn driver(waiting: Waiting) -> io::Result<(Driver, Arc<dyn Runtime>)> {
+    Ok(match waiting {
+        Waiting::Polling => (Driver::polling_without_io()?, Arc::new(PollingRuntime)),
+        Waiting::Blocking => (Driver::new(waiting)?, Arc::new(TokioRuntime)),
+    })
+}
+
+fn endpoint(runtime: Arc<dyn Runtime>, server: Option<ServerConfig>) -> io::Result<Endpoint> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let options = socket2::SockRef::from(&socket);
     options.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
     options.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
-    Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
+    Endpoint::new(EndpointConfig::default(), server, socket, runtime)
 }
 
 fn transport() -> Arc<TransportConfig> {
@@ -245,6 +261,8 @@ impl Client for DatagramClient {
 
     fn poll(&mut self, wait_until: Option<Instant>, on_message: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let Self { driver, connection, pending, pending_bytes, .. } = self;
+        // It lives as long as the turn: dropped, it would not be woken.
+        let mut next = pin!(connection.read_datagram());
         driver.turn(wait_until, &mut |context| {
             *pending_bytes = 0;
             for message in pending.drain(..) {
@@ -252,8 +270,11 @@ impl Client for DatagramClient {
             }
             let mut any = false;
             loop {
-                match pin!(connection.read_datagram()).poll(context) {
-                    Poll::Ready(message) => on_message(&message?),
+                match next.as_mut().poll(context) {
+                    Poll::Ready(message) => {
+                        on_message(&message?);
+                        next.set(connection.read_datagram());
+                    }
                     Poll::Pending if any => return Poll::Ready(Ok(())),
                     Poll::Pending => return Poll::Pending,
                 }

@@ -68,7 +68,8 @@ fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
     let driver = Driver::new(context.waiting)?;
     let (stream, alive) = driver.run(async {
         let endpoint = endpoint(context.ready)?;
-        let mut connection = endpoint.connect(target(context.ready.address)).await.map_err(io::Error::other)?;
+        let mut connection =
+            endpoint.connect(target(context.ready.address)).await.map_err(io::Error::other)?;
         let stream = connection.open_bidirectional_stream().await.map_err(io::Error::other)?;
         io::Result::Ok((Stream(stream), (connection, endpoint)))
     })?;
