@@ -166,6 +166,7 @@ pub(crate) fn parameter(key: &str, value: &serde_json::Value) -> String {
                     format!("{} {what}", grouped(n))
                 }
                 "" => format!("{what} {}", grouped(n)),
+                unit if unit.starts_with('/') => format!("{} {what}{unit}", grouped(n)),
                 unit => format!("{what} {} {unit}", grouped(n)),
             }
         }
@@ -256,6 +257,7 @@ mod tests {
         assert_eq!(parameter("message_bytes", &json!(1024)), "1 KiB");
         assert_eq!(parameter("clients", &json!(5000)), "5,000 clients");
         assert_eq!(parameter("clients", &json!(1)), "1 client");
+        assert_eq!(parameter("readers_per_document", &json!(3)), "3 readers/document");
         assert_eq!(parameter("zipf_exponent", &json!(0.99)), "zipf exponent 0.99");
         assert_eq!(parameter("network", &json!("delay=10ms loss=1%")), "network delay=10ms loss=1%");
     }

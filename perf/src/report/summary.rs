@@ -9,6 +9,9 @@ use crate::result::{Bound, Repeats, Run, Spread, Target, Verdict};
 /// Percentiles of the tables.
 const PERCENTILES: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
 
+/// Figures that still fit beside percentiles.
+const BESIDE_PERCENTILES_MAX: usize = 3;
+
 /// Figures that fit beside each other; more are listed one below the other.
 const COLUMNS_MAX: usize = 6;
 
@@ -33,10 +36,16 @@ pub(crate) fn grids(sources: &[Source<'_>]) -> Vec<Grid> {
             grids.push(differences(&scene, sources));
             continue;
         }
-        let latencies = latencies(&scene);
-        let had_latencies = latencies.is_some();
+        let keys = figure_keys(&scene);
+        // One thing timed and a few figures: one table says it all.
+        let beside =
+            if scene.timed().len() == 1 && keys.len() <= BESIDE_PERCENTILES_MAX { &keys[..] } else { &[] };
+        let latencies = latencies(&scene, beside);
+        let failures_told = latencies.is_some();
         grids.extend(latencies);
-        grids.extend(figures(&scene, had_latencies));
+        if beside.is_empty() {
+            grids.extend(figures(&scene, &keys, failures_told));
+        }
     }
     grids.extend(targets(sources));
     grids
@@ -52,7 +61,7 @@ pub(crate) fn failure(run: &Run) -> Option<String> {
 }
 
 /// Percentiles, one row for each subject and thing timed; `None` where nothing was timed.
-fn latencies(scene: &Scene<'_>) -> Option<Grid> {
+fn latencies(scene: &Scene<'_>, figures: &[&str]) -> Option<Grid> {
     let timed = scene.timed();
     let failed_alone = scene.runs.iter().all(|placed| !scene::passed(placed.run));
     if timed.is_empty() && !failed_alone {
@@ -64,6 +73,10 @@ fn latencies(scene: &Scene<'_>) -> Option<Grid> {
     columns.push("p50 range us".to_owned());
     if floor.is_some() {
         columns.extend(["p50 / floor".to_owned(), "p99 / floor".to_owned()]);
+    }
+    for key in figures {
+        let Name { what, unit } = format::name(key);
+        columns.push(format!("{what} {unit}").trim().to_owned());
     }
     columns.push("repeats".to_owned());
     let mut grid = Grid { title: scene.title(), columns, rows: Vec::new() };
@@ -77,7 +90,10 @@ fn latencies(scene: &Scene<'_>) -> Option<Grid> {
                 1 => run.subject.clone(),
                 _ => format!("{}: {}", run.subject, name.replace('_', " ")),
             };
-            grid.rows.push(Row::of(&run.subject, latency_cells(run, name, label, floor)));
+            let mut cells = latency_cells(run, name, label, floor);
+            cells.extend(figures.iter().map(|key| Cell::from(median(scene::figure(run, key)))));
+            cells.push(Cell::toned(repeats(run.repeats), Tone::Quiet));
+            grid.rows.push(Row::of(&run.subject, cells));
         }
     }
     Some(grid)
@@ -93,28 +109,32 @@ fn latency_cells(run: &Run, timed: &str, label: String, floor: Option<&Run>) -> 
             cells.push(ratio(at(key), scene::percentile(floor, timed, key)).into());
         }
     }
-    cells.push(Cell::toned(repeats(run.repeats), Tone::Quiet));
     cells
 }
 
-/// Everything that is not a time: side by side where subjects can be compared, else one below the other.
-fn figures(scene: &Scene<'_>, failures_told: bool) -> Option<Grid> {
+/// Figures of the runs that passed, each once.
+fn figure_keys<'a>(scene: &Scene<'a>) -> Vec<&'a str> {
     let mut keys: Vec<&str> = Vec::new();
     for key in scene.runs.iter().filter(|p| scene::passed(p.run)).flat_map(|p| p.run.figures.keys()) {
         if !keys.contains(&key.as_str()) {
             keys.push(key);
         }
     }
+    keys
+}
+
+/// Everything that is not a time: side by side where subjects can be compared, else one below the other.
+fn figures(scene: &Scene<'_>, keys: &[&str], failures_told: bool) -> Option<Grid> {
     if keys.is_empty() {
         return None;
     }
     let title = if failures_told { format!("{} (figures)", scene.title()) } else { scene.title() };
     let rows = if scene.runs.len() > 1 && keys.len() <= COLUMNS_MAX {
-        return Some(side_by_side(scene, &keys, title, failures_told));
+        return Some(side_by_side(scene, keys, title, failures_told));
     } else {
         let mut rows = Vec::new();
         for Placed { run, .. } in scene.runs.iter().filter(|p| scene::passed(p.run)) {
-            for key in &keys {
+            for key in keys {
                 let Some(&spread) = run.figures.get(*key) else { continue };
                 let Name { what, unit } = format::name(key);
                 let (unit, factor) = format::scaled(&unit, spread.max);
