@@ -2,37 +2,40 @@
 
 use wire::{Span, Time};
 
-/// A batch with fewer ops than this is a sign of little load: the next one does not wait.
+/// Ops that come further apart than this are little load: a write for each costs the core less than they leave free.
+const LOAD_GAP_MAX: Span = Span::from_us(40);
+/// So many ops have to come before that is said.
 const LOAD_OPS_MIN: u64 = 4;
 /// A batch that has grown to this many bytes does not wait for more: what a write costs is no longer the same whatever
 /// its size.
 const BATCH_BYTES_ENOUGH: usize = 64 << 10;
 
 /// Spaces the writes of a log under load. A write costs a shard some 20 us of its core, and the acknowledgements that
-/// follow it a datagram to each writer, whether it holds one op or a hundred: writes that follow one another as fast
-/// as the disk allows take a fifth of a core. With little load nothing waits.
+/// follow it a datagram to each writer, whether it holds one op or a hundred: at 50,000 ops a second writes that follow
+/// one another as fast as the disk allows take a fifth of a core, and the ops queue behind them. With little load
+/// nothing waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommitPace {
     /// The longest that an op waits for others; zero: none does.
     delay_max: Span,
     began: Time,
-    /// Ops of the batch before.
-    ops: u64,
+    is_loaded: bool,
 }
 
 impl CommitPace {
     pub(crate) const fn new(delay_max: Span) -> Self {
-        Self { delay_max, began: Time::ZERO, ops: 0 }
+        Self { delay_max, began: Time::ZERO, is_loaded: false }
     }
 
-    /// A batch of so many ops has been handed out.
-    pub(crate) const fn on_write(&mut self, now: Time, ops: u64) {
-        (self.began, self.ops) = (now, ops);
+    /// A batch of so many ops, all that came since the one before, has been handed out.
+    pub(crate) fn on_write(&mut self, now: Time, ops: u64) {
+        self.is_loaded = ops >= LOAD_OPS_MIN && now.since(self.began) <= LOAD_GAP_MAX.times(ops);
+        self.began = now;
     }
 
     /// When a batch that now has `bytes` is to be written.
     pub(crate) fn due(&self, bytes: usize) -> Time {
-        if self.ops < LOAD_OPS_MIN || bytes >= BATCH_BYTES_ENOUGH {
+        if !self.is_loaded || bytes >= BATCH_BYTES_ENOUGH {
             return Time::ZERO;
         }
         self.began + self.delay_max
@@ -45,23 +48,36 @@ mod tests {
 
     const DELAY: Span = Span::from_us(500);
 
-    #[test]
-    fn an_op_of_a_quiet_document_waits_for_others() {
-        let mut pace = CommitPace::new(DELAY);
-        let now = Time::from_us(1_000);
+    /// After writes of `ops` each, `gap_us` apart.
+    fn after(delay_max: Span, ops: u64, gap_us: u64) -> (CommitPace, Time) {
+        let mut pace = CommitPace::new(delay_max);
+        let mut now = Time::from_us(1_000_000);
         assert!(pace.due(100) <= now, "the first");
-        pace.on_write(now, LOAD_OPS_MIN - 1);
-        assert!(pace.due(100) <= now);
+        for _ in 0..3 {
+            now += Span::from_us(gap_us);
+            pace.on_write(now, ops);
+        }
+        (pace, now)
+    }
+
+    #[test]
+    fn an_op_waits_for_others_though_there_is_little_load() {
+        // 20,000 ops a second; single ops, however close.
+        for (ops, gap_us) in [(5, 250), (25, 1_250), (1, 10)] {
+            let (pace, now) = after(DELAY, ops, gap_us);
+            assert!(pace.due(100) <= now, "{ops} ops each {gap_us} us");
+        }
     }
 
     #[test]
     fn writes_under_load_follow_at_once_or_after_the_longest_delay() {
-        let mut pace = CommitPace::new(DELAY);
-        pace.on_write(Time::from_us(1_000), LOAD_OPS_MIN);
-        assert_eq!(pace.due(100), Time::from_us(1_500));
-        assert_eq!(pace.due(BATCH_BYTES_ENOUGH), Time::ZERO, "there is enough to write");
-        let mut pace = CommitPace::new(Span::ZERO);
-        pace.on_write(Time::from_us(1_000), 1_000);
-        assert!(pace.due(100) <= Time::from_us(1_000));
+        // 50,000 ops a second, as fast as the disk allows and then spaced.
+        for (ops, gap_us) in [(6, 120), (25, 500)] {
+            let (pace, now) = after(DELAY, ops, gap_us);
+            assert_eq!(pace.due(100), now + DELAY, "{ops} ops each {gap_us} us");
+            assert_eq!(pace.due(BATCH_BYTES_ENOUGH), Time::ZERO, "there is enough to write");
+        }
+        let (pace, now) = after(Span::ZERO, 1_000, 100);
+        assert!(pace.due(100) <= now);
     }
 }

@@ -113,6 +113,19 @@ impl Bench {
         }
     }
 
+    /// Carries ops to the shard, and what it answers nowhere, while no time passes.
+    fn burst(&mut self, counters: std::ops::RangeInclusive<u64>) {
+        for counter in counters {
+            self.say(&Client::Op { handle: 1, counter, payload: b"edit" });
+        }
+        let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let mut buffer = [0; 2_048];
+        while let Some(length) = self.client.poll_transmit(self.now.mono, &mut buffer) {
+            self.shard.handle_datagram(self.now, from, &mut buffer[..length]);
+        }
+        while self.shard.poll_transmit(self.now, &mut buffer).is_some() {}
+    }
+
     fn acked(&self) -> Vec<u64> {
         let server = |(_, message): &(Channel, Vec<u8>)| match Server::decode(message) {
             Ok(Server::Ack { counter, .. }) => Some(counter),
@@ -199,27 +212,21 @@ fn ops_under_load_are_written_at_once_or_never() {
     let mut bench = Bench::new();
     bench.say(&join());
     bench.exchange();
-    for counter in 1..=8 {
-        bench.say(&Client::Op { handle: 1, counter, payload: b"edit" });
-    }
-    bench.exchange();
-    let began = bench.now.mono;
-    let write = bench.shard.poll_write(began).expect("the first batch waits for nobody");
-    bench.say(&Client::Op { handle: 1, counter: 9, payload: b"edit" });
-    let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
-    let mut buffer = [0; 2_048];
-    while let Some(length) = bench.client.poll_transmit(began, &mut buffer) {
-        bench.shard.handle_datagram(bench.now, from, &mut buffer[..length]);
-    }
-    while bench.shard.poll_transmit(bench.now, &mut buffer).is_some() {}
-    bench.shard.handle_durable(bench.now, write.at, Some(write.buffer));
-    while bench.shard.poll_transmit(bench.now, &mut buffer).is_some() {}
-    assert!(bench.shard.poll_write(began).is_none(), "the disk is free, and the op waits for others");
-    let due = began + COMMIT_DELAY;
+    let now = bench.now;
+    bench.burst(1..=8);
+    let write = bench.shard.poll_write(now.mono).expect("after a quiet time an op waits for nobody");
+    bench.burst(9..=16);
+    bench.shard.handle_durable(now, write.at, Some(write.buffer));
+    let write = bench.shard.poll_write(now.mono).expect("a burst after a quiet time does not wait either");
+    bench.burst(17..=17);
+    bench.shard.handle_durable(now, write.at, Some(write.buffer));
+    bench.burst(18..=18);
+    assert!(bench.shard.poll_write(now.mono).is_none(), "the disk is free, and the ops wait for others");
+    let due = now.mono + COMMIT_DELAY;
     assert!(bench.shard.poll_timeout().is_some_and(|at| at <= due), "a sleep would last beyond the delay");
     assert!(bench.shard.poll_write(Time::from_us(due.as_us() - 1)).is_none());
     let write = bench.shard.poll_write(due).expect("the delay is over");
-    assert_eq!(write.at.first_lsn, write.at.last_lsn);
+    assert_eq!(write.at.last_lsn - write.at.first_lsn, 1, "both ops");
 }
 
 #[test]
