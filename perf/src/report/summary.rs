@@ -74,10 +74,8 @@ fn latencies(scene: &Scene<'_>, figures: &[&str]) -> Option<Grid> {
     if floor.is_some() {
         columns.extend(["p50 / floor".to_owned(), "p99 / floor".to_owned()]);
     }
-    for key in figures {
-        let Name { what, unit } = format::name(key);
-        columns.push(format!("{what} {unit}").trim().to_owned());
-    }
+    let (headers, factors): (Vec<String>, Vec<f64>) = figure_columns(scene, figures).into_iter().unzip();
+    columns.extend(headers);
     columns.push("repeats".to_owned());
     let mut grid = Grid { title: scene.title(), columns, rows: Vec::new() };
     for Placed { run, .. } in &scene.runs {
@@ -91,7 +89,9 @@ fn latencies(scene: &Scene<'_>, figures: &[&str]) -> Option<Grid> {
                 _ => format!("{}: {}", run.subject, name.replace('_', " ")),
             };
             let mut cells = latency_cells(run, name, label, floor);
-            cells.extend(figures.iter().map(|key| Cell::from(median(scene::figure(run, key)))));
+            cells.extend(figures.iter().zip(&factors).map(|(key, factor)| {
+                Cell::from(median(scene::figure(run, key).map(|spread| times(spread, *factor))))
+            }));
             cells.push(Cell::toned(repeats(run.repeats), Tone::Quiet));
             grid.rows.push(Row::of(&run.subject, cells));
         }
@@ -152,16 +152,23 @@ fn figures(scene: &Scene<'_>, keys: &[&str], failures_told: bool) -> Option<Grid
     Some(Grid { title, columns: ["", "median", "unit", "range"].map(String::from).to_vec(), rows })
 }
 
-fn side_by_side(scene: &Scene<'_>, keys: &[&str], title: String, failures_told: bool) -> Grid {
-    let floor = scene.floor(0);
-    let mut columns = vec![String::new()];
-    let mut factors = Vec::new();
-    for (i, key) in keys.iter().enumerate() {
+/// The headers of figures, with the units that suit them best, and what their values are multiplied with there.
+fn figure_columns(scene: &Scene<'_>, keys: &[&str]) -> Vec<(String, f64)> {
+    let column = |key: &&str| {
         let Name { what, unit } = format::name(key);
         let values = scene.runs.iter().filter_map(|placed| scene::figure(placed.run, key));
         let (unit, factor) = format::scaled(&unit, values.map(|spread| spread.max).fold(0.0, f64::max));
-        factors.push(factor);
-        columns.push(format!("{what} {unit}").trim().to_owned());
+        (format!("{what} {unit}").trim().to_owned(), factor)
+    };
+    keys.iter().map(column).collect()
+}
+
+fn side_by_side(scene: &Scene<'_>, keys: &[&str], title: String, failures_told: bool) -> Grid {
+    let floor = scene.floor(0);
+    let mut columns = vec![String::new()];
+    let (headers, factors): (Vec<String>, Vec<f64>) = figure_columns(scene, keys).into_iter().unzip();
+    for (i, header) in headers.into_iter().enumerate() {
+        columns.push(header);
         if i == 0 && floor.is_some() {
             columns.push("/ floor".to_owned());
         }
