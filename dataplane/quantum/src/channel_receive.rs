@@ -9,6 +9,12 @@ use crate::config::MESSAGES_AHEAD_MAX;
 use crate::flow::ReceiveCredit;
 use crate::ranges::RangeSet;
 
+/// Memory taken for a message at its first fragment, so that it need not move while it grows; a longer one takes more
+/// as it comes. The pages are touched only by what has been received.
+const REASSEMBLY_BYTES: usize = 64 << 10;
+
+const _: () = assert!(REASSEMBLY_BYTES >= wire::limits::STATE_CHUNK_BYTES);
+
 /// Messages received but not delivered, because an earlier one, or a part, is missing.
 #[derive(Debug)]
 pub(crate) struct ReliableReceive {
@@ -159,7 +165,8 @@ impl ReliableReceive {
 
 impl Partial {
     fn new(total: u32) -> Self {
-        Self { bytes: Vec::new(), total, received: RangeSet::default() }
+        let bytes = Vec::with_capacity((total as usize).min(REASSEMBLY_BYTES));
+        Self { bytes, total, received: RangeSet::default() }
     }
 
     /// Returns how many bytes are new.
@@ -169,10 +176,14 @@ impl Partial {
         }
         let start = fragment.offset as usize;
         let end = start + fragment.payload.len();
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
+        if self.bytes.len() == start {
+            self.bytes.extend_from_slice(fragment.payload);
+        } else {
+            if self.bytes.len() < end {
+                self.bytes.resize(end, 0);
+            }
+            self.bytes[start..end].copy_from_slice(fragment.payload);
         }
-        self.bytes[start..end].copy_from_slice(fragment.payload);
         Ok(self.received.insert(start as u64, end as u64))
     }
 

@@ -51,7 +51,7 @@ impl MessageSink for Counter {
 fn exchange(pair: &mut Pair, key: ConnectionKey, count: usize) -> u64 {
     static PAYLOAD: [u8; 40] = [7; 40];
     let (mut at_node, mut at_client) = (Counter::default(), Counter::default());
-    let mut buffer = [0; 1_500];
+    let mut buffer = vec![0; 10_000];
     for _ in 0..count {
         pair.now += Span::from_us(50);
         let now = pair.now;
@@ -59,9 +59,11 @@ fn exchange(pair: &mut Pair, key: ConnectionKey, count: usize) -> u64 {
             pair.client.send(Channel::Sync, Bytes::from_static(&PAYLOAD)).unwrap();
             pair.node.send(key, Channel::Sync, Bytes::from_static(&PAYLOAD)).unwrap();
         }
-        while let Some(length) = pair.client.poll_transmit(now, &mut buffer) {
+        while let Some(train) = pair.client.poll_transmit_train(now, &mut buffer, 8) {
             let unix_now = pair.unix_now();
-            pair.node.handle_datagram(unix_now, pair.client_from, &mut buffer[..length], &mut at_node);
+            for datagram in buffer[..train.bytes].chunks_mut(train.segment_bytes) {
+                pair.node.handle_datagram(unix_now, pair.client_from, datagram, &mut at_node);
+            }
         }
         pair.node.consume(key, Channel::Sync, std::mem::take(&mut at_node.bytes));
         while let Some((_, length)) = pair.node.poll_transmit(now, &mut buffer) {
