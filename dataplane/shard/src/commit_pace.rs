@@ -2,8 +2,9 @@
 
 use wire::{Span, Time};
 
-/// Ops that come further apart than this are little load: a write for each costs the core less than they leave free.
-const LOAD_GAP_MAX: Span = Span::from_us(40);
+/// Ops that come further apart than this are little load. Measured at 20,000 a second: with spaced writes readers get
+/// them sooner, and they are durable as soon.
+const LOAD_GAP_MAX: Span = Span::from_us(100);
 /// So many ops have to come before that is said.
 const LOAD_OPS_MIN: u64 = 4;
 /// A batch that has grown to this many bytes does not wait for more: what a write costs is no longer the same whatever
@@ -62,8 +63,8 @@ mod tests {
 
     #[test]
     fn an_op_waits_for_others_though_there_is_little_load() {
-        // 20,000 ops a second; single ops, however close.
-        for (ops, gap_us) in [(5, 250), (25, 1_250), (1, 10)] {
+        // 5,000 ops a second; single ops, however close.
+        for (ops, gap_us) in [(5, 1_000), (25, 5_000), (1, 10)] {
             let (pace, now) = after(DELAY, ops, gap_us);
             assert!(pace.due(100) <= now, "{ops} ops each {gap_us} us");
         }

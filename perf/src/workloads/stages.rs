@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::ops::{self, OpsArgs};
-use crate::args::{Defaults, Output};
+use crate::args::Defaults;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::result::{Pace, Run, Verdict};
+use crate::result::Verdict;
 
 /// What is measured with when nobody says otherwise.
 pub const DEFAULTS: Defaults = Defaults { repeats: 1, seconds: 5.0, warmup_seconds: 2.0, report: None };
@@ -43,24 +43,13 @@ pub fn run(args: &StagesArgs) -> Result<ExitCode> {
         return Err(Error::Usage("--sample 0 times no turn: give it as 1/N, such as 1/97".to_owned()));
     }
     let mut context = Context::new("stages", &args.ops.common, DEFAULTS)?;
-    context.effort.stall_us_max = context.effort.stall_us_max.max(STALL_US_MAX);
+    context.effort.stall_us_max = Some(context.effort.stall_limit_us().max(STALL_US_MAX));
     let outcome = ops::measure(&mut context, &args.ops);
-    if args.ops.common.output == Output::Table {
-        context.progress.suspend(|| context.runs().iter().for_each(print));
+    for run in context.runs().iter().filter(|run| run.verdict == Verdict::Passed && run.stages.is_none()) {
+        let workload = &run.workload;
+        eprintln!(
+            "aether-perf: {workload}: too short: 2 seconds at least are needed to see where the time goes"
+        );
     }
     Ok(context.finish(outcome))
-}
-
-fn print(run: &Run) {
-    let pace = match run.pace {
-        Pace::Open { rate_per_s } => format!("{rate_per_s:.0} edits/s"),
-        Pace::Saturating | Pace::Closed => "as many edits as it takes".to_owned(),
-    };
-    match (&run.stages, &run.verdict) {
-        (Some(stages), _) => println!("{pace}\n{}", stages.waterfall()),
-        (None, Verdict::Failed { reasons }) => println!("{pace}: FAILED: {}\n", reasons.join("; ")),
-        (None, Verdict::Passed) => {
-            println!("{pace}: too short, 2 seconds at least are needed to see where the time goes\n")
-        }
-    }
 }
