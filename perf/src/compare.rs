@@ -27,8 +27,13 @@ const MESSAGE_BYTES: usize = 64;
 const NETWORK_MESSAGE_BYTES: usize = 200;
 /// What lies between the sides in the last part, unless told otherwise.
 const NETWORK: &str = "delay=10ms loss=1%";
-/// When `--quick` stops to do stalled repeats again, and does each of what is left once.
-const QUICK_AGAIN: Duration = Duration::from_secs(80);
+/// When `--quick` stops to do stalled repeats of the echoes again, and does each of what is left of them once.
+const QUICK_AGAIN: Duration = Duration::from_secs(55);
+/// The same of all that follows.
+const QUICK_AGAIN_LATER: Duration = Duration::from_secs(95);
+
+const _: () =
+    assert!(QUICK_AGAIN.as_secs() < QUICK_AGAIN_LATER.as_secs() && QUICK_AGAIN_LATER.as_secs() < 110);
 
 const DEFAULTS: Defaults =
     Defaults { repeats: 5, seconds: 2.0, warmup_seconds: 0.3, report: Some("report.html") };
@@ -56,9 +61,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<std::process::ExitCode> {
     let defaults = if args.quick { QUICK } else { DEFAULTS };
     let mut context = Context::new("compare", &args.common, defaults)?;
-    if args.quick {
-        context.effort.again_until = Some(Instant::now() + QUICK_AGAIN);
-    }
     let missing = peers::missing();
     if !missing.is_empty() {
         let names = missing.join(", ");
@@ -79,9 +81,12 @@ fn measure(context: &mut Context, args: &Args) -> Result<()> {
         Some(network) => network,
         None => RelayHandle::network(NETWORK)?,
     };
-    let usual = context.effort;
+    let began = Instant::now();
     let peers = peers::all();
+    context.effort.again_until = args.quick.then_some(began + QUICK_AGAIN);
     measure_all(context, echoes(&peers)?)?;
+    context.effort.again_until = args.quick.then_some(began + QUICK_AGAIN_LATER);
+    let usual = context.effort;
     context.effort = Effort { measured: usual.measured.max(Duration::from_millis(500)), ..usual };
     measure_all(context, bulks(&peers)?)?;
     context.effort = product_effort(usual, args.quick);
@@ -124,9 +129,7 @@ fn network_echoes(peers: &[Peer]) -> Result<Vec<Box<dyn Measurement>>> {
 fn product(context: &mut Context, args: &Args) -> Result<()> {
     let target = TargetArgs { data_dir: args.data_dir.clone(), ..TargetArgs::default() };
     let target = Target::start(context, &target)?;
-    let load = |pace| -> Box<dyn Measurement> {
-        Box::new(Ops { target: target.clone(), shape: ShapeArgs::default(), pace, kill_at: None })
-    };
+    let load = |pace| -> Box<dyn Measurement> { Box::new(Ops::new(&target, ShapeArgs::default(), pace)) };
     let loads = vec![load(Pace::Open { rate_per_s: OPS_RATE_PER_S }), load(Pace::Saturating)];
     measure_all(context, loads)?;
     target.stop()

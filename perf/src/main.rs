@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use perf::error::Result;
 use perf::node_child::{self, ServeArgs};
 use perf::serve::PeerArgs;
-use perf::workloads::{bulk, connect, ops, rtt, stages};
+use perf::workloads::{bulk, connect, fanout, join_storm, ops, presence, replay, rtt, soak, stages};
 use perf::{compare, context, impair, report, serve};
 
 /// The harness counts what its threads and the node's shards allocate.
@@ -33,6 +33,16 @@ enum Command {
     Connect(connect::Args),
     /// How many small edits become durable, and when they are durable and with the readers.
     Ops(ops::OpsArgs),
+    /// One types, and many read: how long until each reader has an edit, and the last one.
+    Fanout(fanout::FanoutArgs),
+    /// Cursors move in one document: how long until the others see it, and how much is overtaken.
+    Presence(presence::PresenceArgs),
+    /// Many clients open one large document at the same moment.
+    JoinStorm(join_storm::JoinStormArgs),
+    /// Recorded editing, at its own pace, faster, or as fast as possible.
+    Replay(replay::ReplayArgs),
+    /// Edits for hours: memory must not grow.
+    Soak(soak::SoakArgs),
     /// Where the time goes inside a node while edits come in: the waterfall.
     Stages(stages::StagesArgs),
     /// Draw again what was measured before: one report, or several side by side with their differences.
@@ -68,6 +78,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bulk(args) => bulk::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Ops(args) => ops::run(&args),
+        Command::Fanout(args) => fanout::run(&args),
+        Command::Presence(args) => presence::run(&args),
+        Command::JoinStorm(args) => join_storm::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Stages(args) => stages::run(&args),
         Command::Report(args) => report::command::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Impair(args) => impair::run(&args),

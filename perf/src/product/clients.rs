@@ -7,6 +7,7 @@ use aetherflow_client::{
 };
 use tokio::time::timeout;
 
+use super::target::DOCUMENT_PREFIX;
 use crate::error::{Error, Result};
 
 /// How long a document may take to open.
@@ -27,12 +28,12 @@ pub async fn connect(tickets: &ControlPlane, count: usize) -> Result<Vec<Client>
     Ok(clients)
 }
 
-/// Begins to join a document.
+/// Begins to join a document, for its content or for presence alone.
 ///
 /// # Errors
 /// The client refuses.
-pub fn join(client: &Client, id: &str) -> Result<Document> {
-    let joined = client.join(id, DocumentKind::Yjs, JoinOptions::default());
+pub fn join(client: &Client, id: &str, content: bool) -> Result<Document> {
+    let joined = client.join(id, DocumentKind::Yjs, JoinOptions { content, ..JoinOptions::default() });
     joined.map_err(|error| Error::doing(format!("joining {id}"), error))
 }
 
@@ -56,6 +57,13 @@ pub async fn opened(document: &mut Document) -> Result<u64> {
     };
     let late = |_| failed(format!("it is not open after {} s", JOIN_TIMEOUT.as_secs()));
     timeout(JOIN_TIMEOUT, opened).await.map_err(late)?
+}
+
+/// The beginning of the ids of documents that nobody had before.
+pub fn fresh_documents(clients: &[Client]) -> String {
+    // The ids of writers are given once.
+    let writer = clients.first().map(|client| client.writer_id().to_string()).unwrap_or_default();
+    format!("{DOCUMENT_PREFIX}/{writer}")
 }
 
 /// Closes all of them; the sum of their counters.

@@ -26,8 +26,13 @@ pub struct Sent {
 /// What an op is that a reader got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Read {
-    /// The author's next one, due at this instant.
-    Next(u64),
+    /// The author's next one.
+    Next {
+        /// The instant that it was due.
+        due_ns: u64,
+        /// Whether all other readers have it by now.
+        is_last: bool,
+    },
     /// One that the reader had.
     Again,
     /// None that is under way, or one that comes before its time.
@@ -38,6 +43,8 @@ pub enum Read {
 #[derive(Debug)]
 struct Line {
     edits: VecDeque<Sent>,
+    /// Of each of those, how many readers lack it.
+    lacking: VecDeque<usize>,
     /// How many were taken off the front.
     gone: u64,
     /// How many are durable.
@@ -49,13 +56,15 @@ struct Line {
 impl Flight {
     /// Nothing is under way.
     pub fn new(authors: usize, readers: usize) -> Self {
-        let line = || Line { edits: VecDeque::new(), gone: 0, durable: 0, read: vec![0; readers] };
+        let line = || Line::new(readers);
         Self { authors: std::iter::repeat_with(line).take(authors).collect() }
     }
 
     /// An author has sent an edit.
     pub fn handle_sent(&mut self, author: usize, sent: Sent) {
-        self.authors[author].edits.push_back(sent);
+        let line = &mut self.authors[author];
+        line.edits.push_back(sent);
+        line.lacking.push_back(line.read.len());
     }
 
     /// All edits of `author` up to a counter are durable: calls `each` with the number of those that were not.
@@ -74,9 +83,7 @@ impl Flight {
         let next = line.read[reader];
         if let Some(edit) = line.at(next).filter(|edit| edit.payload == payload) {
             let due_ns = edit.due_ns;
-            line.read[reader] += 1;
-            line.drop_front();
-            return Read::Next(due_ns);
+            return Read::Next { due_ns, is_last: line.advance(reader) };
         }
         let had = usize::try_from(next - line.gone).unwrap_or(usize::MAX);
         if line.edits.iter().take(had).any(|edit| edit.payload == payload) {
@@ -97,9 +104,8 @@ impl Flight {
         for line in &mut self.authors {
             while let Some(edit) = line.at(line.read[reader]).filter(|edit| contains(&edit.payload)) {
                 each(edit.due_ns);
-                line.read[reader] += 1;
+                line.advance(reader);
             }
-            line.drop_front();
         }
     }
 
@@ -112,24 +118,37 @@ impl Flight {
     /// they were due.
     pub fn unread(&self, counts: impl Fn(u64) -> bool) -> u64 {
         let lacking = |line: &Line| -> u64 {
-            let edits = line.edits.iter().enumerate().filter(|(_, edit)| counts(edit.due_ns));
-            edits
-                .map(|(at, _)| line.read.iter().filter(|&&read| read <= line.gone + at as u64).count() as u64)
-                .sum()
+            let edits = line.edits.iter().zip(&line.lacking).filter(|(edit, _)| counts(edit.due_ns));
+            edits.map(|(_, &lacking)| lacking as u64).sum()
         };
         self.authors.iter().map(lacking).sum()
     }
 }
 
 impl Line {
+    fn new(readers: usize) -> Self {
+        Self { edits: VecDeque::new(), lacking: VecDeque::new(), gone: 0, durable: 0, read: vec![0; readers] }
+    }
+
     fn at(&self, number: u64) -> Option<&Sent> {
         self.edits.get(usize::try_from(number.checked_sub(self.gone)?).ok()?)
     }
 
+    /// A reader has its next edit; true when it was the last to get it.
+    fn advance(&mut self, reader: usize) -> bool {
+        let at = (self.read[reader] - self.gone) as usize;
+        self.read[reader] += 1;
+        self.lacking[at] -= 1;
+        let is_last = self.lacking[at] == 0;
+        self.drop_front();
+        is_last
+    }
+
     /// Forgets what is durable and with everybody.
     fn drop_front(&mut self) {
-        let done = self.read.iter().copied().min().unwrap_or(u64::MAX).min(self.durable);
-        while self.gone < done && self.edits.pop_front().is_some() {
+        while self.gone < self.durable && self.lacking.front() == Some(&0) {
+            self.edits.pop_front();
+            self.lacking.pop_front();
             self.gone += 1;
         }
     }
@@ -175,15 +194,16 @@ mod tests {
         let mut flight = flight(2);
         durable(&mut flight, 0, 102);
         let read = |flight: &mut Flight, reader, number| flight.handle_read(reader, 0, &sent(number).payload);
-        assert_eq!(read(&mut flight, 0, 0), Read::Next(0));
+        let next = |due_ns, is_last| Read::Next { due_ns, is_last };
+        assert_eq!(read(&mut flight, 0, 0), next(0, false));
         assert_eq!(flight.unread(|_| true), 2 + 3 + 2);
         assert_eq!(flight.unread(|due_ns| due_ns == 0), 1);
         assert_eq!(read(&mut flight, 0, 0), Read::Again);
         assert_eq!(read(&mut flight, 0, 2), Read::Unknown, "one was left out");
         for number in 0..3 {
-            assert_eq!(read(&mut flight, 1, number), Read::Next(number * 10));
+            assert_eq!(read(&mut flight, 1, number), next(number * 10, number == 0));
         }
-        assert_eq!(read(&mut flight, 0, 1), Read::Next(10));
+        assert_eq!(read(&mut flight, 0, 1), next(10, true));
         assert_eq!(flight.handle_read(0, 5, b""), Read::Unknown);
     }
 
@@ -193,7 +213,7 @@ mod tests {
         let mut due = Vec::new();
         flight.handle_state(0, |payload| *payload != sent(2).payload, |due_ns| due.push(due_ns));
         assert_eq!(due, [0, 10, 70]);
-        assert_eq!(flight.handle_read(0, 0, &sent(2).payload), Read::Next(20));
+        assert_eq!(flight.handle_read(0, 0, &sent(2).payload), Read::Next { due_ns: 20, is_last: true });
         durable(&mut flight, 0, 102);
         durable(&mut flight, 1, 107);
         assert!(flight.is_over());

@@ -5,8 +5,13 @@
 
 pub mod bulk;
 pub mod connect;
+pub mod fanout;
+pub mod join_storm;
 pub mod ops;
+pub mod presence;
+pub mod replay;
 pub mod rtt;
+pub mod soak;
 pub mod stages;
 
 use std::collections::BTreeMap;
@@ -97,7 +102,7 @@ impl Course {
                 return;
             }
         };
-        match judge(&repeat.findings, context.effort.stall_us_max) {
+        match judge(&repeat.findings, context.effort.stall_limit_us()) {
             Judgement::Passed => {
                 self.repeats.passed += 1;
                 self.passed.push(repeat);

@@ -1,6 +1,6 @@
 //! The load itself: types when it is due, and counts what comes of it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,10 @@ pub(crate) struct Edits {
     shape: Shape,
     /// Whether edits may come twice, since the node forgets some.
     forgets: bool,
+    /// Whether Ctrl-C ends the load, and what it gave until then counts.
+    ends_early: bool,
+    /// When Ctrl-C came.
+    stopped_ns: Cell<Option<u64>>,
     load: RefCell<Load>,
     flights: RefCell<Vec<Flight>>,
     counts: RefCell<Counts>,
@@ -54,6 +58,8 @@ pub(crate) struct Edits {
 struct Counts {
     edit_to_durable: Recorder,
     edit_to_reader: Recorder,
+    /// To the last of several readers.
+    edit_to_last: Recorder,
     /// That became durable within the measured time, whenever they were due.
     durable_meanwhile: u64,
     payload_bytes: u64,
@@ -82,11 +88,12 @@ struct Unsent {
 
 impl Edits {
     /// Begins now.
-    pub(crate) fn begin(plan: Plan, shape: Shape, forgets: bool) -> Rc<Self> {
+    pub(crate) fn begin(plan: Plan, shape: Shape, forgets: bool, ends_early: bool) -> Rc<Self> {
         let measured = Duration::from_nanos(plan.measured_ns);
         let counts = Counts {
             edit_to_durable: Recorder::new(INTERVAL, measured),
             edit_to_reader: Recorder::new(INTERVAL, measured),
+            edit_to_last: Recorder::new(INTERVAL, measured),
             durable_meanwhile: 0,
             payload_bytes: 0,
             edits: 0,
@@ -101,6 +108,8 @@ impl Edits {
             plan,
             shape,
             forgets,
+            ends_early,
+            stopped_ns: Cell::new(None),
             load: RefCell::new(Load::new(plan)),
             flights: RefCell::new(std::iter::repeat_with(flight).take(shape.documents).collect()),
             counts: RefCell::new(counts),
@@ -128,8 +137,14 @@ impl Edits {
             let now = Instant::now();
             self.stall.turn(now);
             let now_ns = self.ns(now);
+            if interrupt.is_set() && self.stopped_ns.get().is_none() {
+                if !self.ends_early {
+                    return Err(Error::Interrupted);
+                }
+                self.stopped_ns.set(Some(now_ns));
+            }
             for _ in 0..EDITS_PER_TURN {
-                let Some(due) = self.load.borrow_mut().poll_send(now_ns) else { break };
+                let Some(due) = self.poll_send(now_ns) else { break };
                 let edit = unsent.take().unwrap_or_else(|| type_one(&mut keyboards, zipf.draw()));
                 unsent = self.send(&keyboards, due, edit)?;
                 if unsent.is_some() {
@@ -138,9 +153,6 @@ impl Edits {
             }
             if self.is_over(now_ns) {
                 return Ok(());
-            }
-            if interrupt.is_set() {
-                return Err(Error::Interrupted);
             }
             if let Some(ended) = tasks.try_join_next() {
                 match ended {
@@ -195,7 +207,7 @@ impl Edits {
         for event in events {
             match event {
                 DocumentEvent::Durable { up_to_counter, .. } => {
-                    self.handle_durable(document, author, up_to_counter)
+                    self.handle_durable(document, author, up_to_counter);
                 }
                 DocumentEvent::Rejected { code, text, .. } | DocumentEvent::Closed { code, text } => {
                     return Err(Error::doing("editing a document", format!("{code}: {text}")));
@@ -241,12 +253,17 @@ impl Edits {
                         author_of(&payload).and_then(|client| usize::try_from(client.checked_sub(1)?).ok());
                     let read = author.map(|author| flight.handle_read(reader, author, &payload));
                     match read.unwrap_or(Read::Unknown) {
-                        Read::Next(due_ns) => self.note_read(&mut counts, due_ns, now_ns),
+                        Read::Next { due_ns, is_last } => {
+                            self.note_read(&mut counts, due_ns, now_ns);
+                            if is_last && self.shape.readers > 1 {
+                                self.note_last(&mut counts, due_ns, now_ns);
+                            }
+                        }
                         Read::Again => counts.repeated += 1,
                         // Forgotten by the node, sent again, and long with everybody.
                         Read::Unknown if self.forgets => counts.repeated += 1,
                         Read::Unknown => {
-                            counts.problem("a reader got an edit out of order, or one that nobody sent")
+                            counts.problem("a reader got an edit out of order, or one that nobody sent");
                         }
                     }
                 }
@@ -274,10 +291,26 @@ impl Edits {
         }
     }
 
+    fn note_last(&self, counts: &mut Counts, due_ns: u64, now_ns: u64) {
+        if self.is_measured(due_ns) {
+            counts.edit_to_last.record(due_ns - self.plan.warmup_ns, now_ns.saturating_sub(due_ns));
+        }
+    }
+
+    fn poll_send(&self, now_ns: u64) -> Option<Due> {
+        if self.stopped_ns.get().is_some() { None } else { self.load.borrow_mut().poll_send(now_ns) }
+    }
+
     fn is_over(&self, now_ns: u64) -> bool {
-        self.load.borrow_mut().is_over(now_ns)
-            && (now_ns >= self.plan.end_ns() + self.plan.reply_ns_max
+        let is_sent = self.stopped_ns.get().is_some() || self.load.borrow_mut().is_over(now_ns);
+        is_sent
+            && (now_ns >= self.end_ns() + self.plan.reply_ns_max
                 || self.flights.borrow().iter().all(Flight::is_over))
+    }
+
+    /// When the last edit was due.
+    fn end_ns(&self) -> u64 {
+        self.stopped_ns.get().unwrap_or(u64::MAX).min(self.plan.end_ns())
     }
 
     fn is_measured(&self, due_ns: u64) -> bool {
@@ -290,7 +323,11 @@ impl Edits {
 
     /// What came of it.
     pub(crate) fn into_repeat(self: Rc<Self>, stats: &ClientStats) -> Repeat {
-        let tally = self.load.replace(Load::new(self.plan)).into_tally();
+        let mut tally = self.load.replace(Load::new(self.plan)).into_tally();
+        let measured_s = self.end_ns().saturating_sub(self.plan.warmup_ns) as f64 / 1e9;
+        if self.stopped_ns.get().is_some() {
+            tally.achieved_per_s = tally.sent as f64 / measured_s;
+        }
         let unread: u64 =
             self.flights.borrow().iter().map(|flight| flight.unread(|due_ns| self.is_measured(due_ns))).sum();
         let counts = self.counts.borrow();
@@ -302,10 +339,9 @@ impl Edits {
         if counts.repeated > 0 && !self.forgets {
             reasons.push(format!("{} edits came to a reader twice", counts.repeated));
         }
-        let seconds = self.plan.measured_ns as f64 / 1e9;
         let edits = counts.edits.max(1) as f64;
         let mut figures = vec![
-            ("durable_ops_per_s", counts.durable_meanwhile as f64 / seconds),
+            ("durable_ops_per_s", counts.durable_meanwhile as f64 / measured_s),
             ("payload_bytes_per_op", counts.payload_bytes as f64 / edits),
             ("wire_bytes_sent_per_op", stats.bytes_sent as f64 / edits),
             ("packets_lost", stats.packets_lost as f64),
@@ -318,8 +354,11 @@ impl Edits {
                 ("reconnects", stats.reconnects as f64),
             ]);
         }
-        let latencies =
-            [("edit_to_durable", &counts.edit_to_durable), ("edit_to_reader", &counts.edit_to_reader)];
+        let latencies = [
+            ("edit_to_durable", &counts.edit_to_durable),
+            ("edit_to_reader", &counts.edit_to_reader),
+            ("edit_to_last_reader", &counts.edit_to_last),
+        ];
         let findings = Findings {
             tally,
             generator_stall_us: self.stall.take_longest_us(),

@@ -1,6 +1,7 @@
 //! `ops`: small edits into many documents; how many become durable, and when they are durable and with the readers.
 
 mod edits;
+mod growth;
 mod room;
 
 use std::process::ExitCode;
@@ -106,15 +107,17 @@ pub(super) fn measure(context: &mut Context, args: &OpsArgs) -> Result<()> {
     let target = Target::start(context, &args.target)?;
     let kill_at = args.kill_at.map(Duration::from_secs_f64);
     let load = |&pace: &Pace| -> Box<dyn Measurement> {
-        Box::new(Ops { target: Rc::clone(&target), shape: args.shape, pace, kill_at })
+        Box::new(Ops { kill_at, ..Ops::new(&target, args.shape, pace) })
     };
-    measure_all(context, args.rate.iter().map(load).collect())?;
-    target.stop()
+    let outcome = measure_all(context, args.rate.iter().map(load).collect());
+    outcome.and(target.stop())
 }
 
 /// One load of edits.
 #[derive(Clone, Debug)]
 pub struct Ops {
+    /// What it is called.
+    pub workload: &'static str,
     /// Where it goes.
     pub target: Rc<Target>,
     /// Documents and clients.
@@ -123,6 +126,17 @@ pub struct Ops {
     pub pace: Pace,
     /// When to kill the node, from the beginning of the measured time.
     pub kill_at: Option<Duration>,
+    /// How much the node's memory may grow, megabytes an hour, where that is watched: then Ctrl-C ends the load, and
+    /// what it gave counts.
+    pub growth_mb_per_h_max: Option<f64>,
+}
+
+impl Ops {
+    /// A load called `ops`, and nobody is killed.
+    pub fn new(target: &Rc<Target>, shape: ShapeArgs, pace: Pace) -> Self {
+        let target = Rc::clone(target);
+        Self { workload: "ops", target, shape, pace, kill_at: None, growth_mb_per_h_max: None }
+    }
 }
 
 impl Measurement for Ops {
@@ -137,7 +151,7 @@ impl Measurement for Ops {
             ("zipf_exponent".to_owned(), json!(zipf)),
         ]);
         Title {
-            workload: "ops",
+            workload: self.workload,
             subject: "node".to_owned(),
             waiting: self.target.waiting(),
             pace: self.pace,
@@ -157,11 +171,12 @@ impl Measurement for Ops {
         let (control, api_key) = (self.target.control.clone(), self.target.api_key.clone());
         let (shape, kill_at) = (self.shape.shape(), self.kill_at);
         let interrupt = context.interrupt.clone();
+        let ends_early = self.growth_mb_per_h_max.is_some();
         let node = self.target.take_node();
         let work = || async move {
             let tickets = Target::session(&control, api_key.as_deref(), Access::Write).await?;
             let mut room = Room::open(&tickets, shape).await?;
-            let edits = Edits::begin(plan, shape, kill_at.is_some());
+            let edits = Edits::begin(plan, shape, kill_at.is_some(), ends_early);
             let cell = (measured >= CELL * 2).then_some(CELL);
             let watch = Watch { begin: edits.origin() + warmup, kill_at, cell };
             let monitor = node.map(|node| Monitor::start(node, watch)).transpose()?;
@@ -180,6 +195,9 @@ impl Measurement for Ops {
             self.target.give_back(node);
         }
         if let Some(observed) = observed {
+            if let Some(bound) = self.growth_mb_per_h_max {
+                growth::judge(&mut repeat, &observed.usage, bound);
+            }
             repeat.marks = observed.marks;
             repeat.shards = observed.shards;
             repeat.stages = observed.stages;

@@ -8,7 +8,6 @@ use tokio::task::JoinSet;
 use super::edits::{Edits, Shape};
 use crate::error::Result;
 use crate::product::clients;
-use crate::product::target::DOCUMENT_PREFIX;
 
 /// Documents that are being opened at the same time.
 const OPENING_MAX: usize = 256;
@@ -27,15 +26,14 @@ impl Room {
     /// Connects all clients and opens all documents, which nobody had before.
     pub(crate) async fn open(tickets: &ControlPlane, shape: Shape) -> Result<Self> {
         let clients = clients::connect(tickets, shape.clients).await?;
-        // Writer ids are unique.
-        let run = clients.first().map(|client| client.writer_id().to_string()).unwrap_or_default();
+        let documents = clients::fresh_documents(&clients);
         let mut room = Self { clients, writers: Vec::new(), readers: Vec::new() };
         let mut opened = 0;
         for document in 0..shape.documents {
-            let id = format!("{DOCUMENT_PREFIX}/{run}/{document}");
+            let id = format!("{documents}/{document}");
             let member = |at: usize| &room.clients[(document + at) % shape.clients];
             let joined = |from: usize, count: usize| -> Result<Vec<Document>> {
-                (from..from + count).map(|at| clients::join(member(at), &id)).collect()
+                (from..from + count).map(|at| clients::join(member(at), &id, true)).collect()
             };
             let (writers, readers) = (joined(0, shape.writers)?, joined(shape.writers, shape.readers)?);
             room.writers.push(writers);
