@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::verdict::STALL_US_MAX;
-
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -37,9 +35,10 @@ pub struct Common {
     /// Seconds before that, which do not count.
     #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none, help_heading = "Load")]
     pub warmup_seconds: Option<f64>,
-    /// A repeat in which the generator was away for longer is thrown away and done again.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = STALL_US_MAX, help_heading = "Load")]
-    pub stall_us_max: u64,
+    /// A repeat in which the generator was away for longer is thrown away and done again [default: 0.5 % of the
+    /// measured time, 2000 at least].
+    #[arg(long, value_name = "MICROSECONDS", help_heading = "Load")]
+    pub stall_us_max: Option<u64>,
     /// The core of the generator [default: the last one allowed].
     #[arg(long, value_name = "CORE", help_heading = "Machine")]
     pub client_core: Option<usize>,

@@ -19,6 +19,10 @@ use crate::error::{Error, Result};
 use crate::impair::RelayHandle;
 use crate::report::{self, Source};
 use crate::result::{Report, Run, SCHEMA, Target, Verdict};
+use crate::verdict::{STALL_PART_MAX, STALL_US_MAX};
+
+/// Where results go, unless told otherwise.
+const RESULTS: &str = "perf-results";
 
 /// Ctrl-C, once: finish, and keep what was measured. Twice: the process ends at once.
 #[derive(Clone, Debug, Default)]
@@ -87,10 +91,18 @@ pub struct Effort {
     pub warmup: Duration,
     /// The measured time of each repeat.
     pub measured: Duration,
-    /// The longest that the generator may be away, microseconds.
-    pub stall_us_max: u64,
+    /// The longest that the generator may be away, microseconds, where somebody said so.
+    pub stall_us_max: Option<u64>,
     /// From then on nothing is done again, and what was not measured yet is measured once.
     pub again_until: Option<Instant>,
+}
+
+impl Effort {
+    /// The longest that the generator may be away, microseconds.
+    pub fn stall_limit_us(&self) -> u64 {
+        let part_us = self.measured.as_secs_f64() * 1e6 * STALL_PART_MAX;
+        self.stall_us_max.unwrap_or(STALL_US_MAX.max(part_us as u64))
+    }
 }
 
 /// A command that is measuring.
@@ -123,14 +135,15 @@ impl Context {
         let network = common.network.as_deref().map(RelayHandle::network).transpose()?;
         let started_unix_ms = rt::unix_ms();
         let directory = common.directory.clone().unwrap_or_else(|| {
-            PathBuf::from("perf-results").join(format!("{command}-{}", utc(started_unix_ms / 1_000)))
+            PathBuf::from(RESULTS).join(format!("{command}-{}", utc(started_unix_ms / 1_000)))
         });
-        writable_directory(&directory)?;
-        let mut html = vec![directory.join("report.html")];
-        html.extend(common.report.clone().or_else(|| defaults.report.map(PathBuf::from)));
-        for path in &html {
+        let besides = common.report.clone().or_else(|| defaults.report.map(PathBuf::from));
+        if let Some(path) = &besides {
             writable_file(path, "--report")?;
         }
+        writable_directory(&directory)?;
+        let mut html = vec![directory.join("report.html")];
+        html.extend(besides);
         let report = Report {
             schema: SCHEMA,
             command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -208,6 +221,8 @@ impl Context {
         } else {
             // Made to see whether it can be; nobody wants an empty one.
             let _ = fs::remove_dir(&self.directory);
+            let _ =
+                self.directory.parent().filter(|parent| *parent == Path::new(RESULTS)).map(fs::remove_dir);
         }
         say(&errors)
     }

@@ -19,6 +19,8 @@ pub const SECOND_NS: u64 = 1_000_000_000;
 pub const OUTSTANDING_MAX: usize = 1 << 20;
 /// Most lost messages whose numbers are kept, so that a late reply is told from a duplicate.
 pub const LOST_KEPT_MAX: usize = 1 << 16;
+/// The last message may be so late without lowering the rate: a stall is judged for itself, wherever it falls.
+pub const LATE_END_NS: u64 = 20_000_000;
 /// Messages on their way when saturating.
 pub const SATURATING_WINDOW: usize = 256;
 
@@ -196,7 +198,8 @@ impl Load {
                 self.tally.lost += u64::from(self.counts(due_ns));
             }
         }
-        let sending_ns = self.last_sent_ns.saturating_sub(self.plan.warmup_ns).max(self.plan.measured_ns);
+        let late_end_ns = self.last_sent_ns.saturating_sub(self.plan.warmup_ns + LATE_END_NS);
+        let sending_ns = late_end_ns.max(self.plan.measured_ns);
         self.tally.achieved_per_s = self.tally.sent as f64 * SECOND_NS as f64 / sending_ns.max(1) as f64;
         if let Pace::Open { rate_per_s } = self.plan.pace {
             self.tally.asked_per_s = Some(rate_per_s);

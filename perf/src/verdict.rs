@@ -5,8 +5,11 @@ use crate::result::{Repeats, Verdict};
 
 /// A repeat below this part of the rate that was asked for has failed.
 pub const RATE_RATIO_MIN: f64 = 0.99;
-/// The generator may be away for so long between two turns of its loop, microseconds, unless told otherwise.
-pub const STALL_US_MAX: u64 = 1_000;
+/// The generator may be away for this part of the measured time between two turns of its loop, unless told otherwise:
+/// what is due meanwhile is late by its fault, and 99th percentiles must not be its own.
+pub const STALL_PART_MAX: f64 = 0.005;
+/// For so long it may be away in any case, microseconds.
+pub const STALL_US_MAX: u64 = 2_000;
 /// A run tries at most so many times as many repeats as are wanted, when some were thrown away.
 pub const ATTEMPTS_PER_REPEAT_MAX: u32 = 3;
 
