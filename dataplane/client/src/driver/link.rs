@@ -19,7 +19,7 @@ use wire::{Code, Span, Time};
 
 use super::clock::{connection_id, entropy, unix_ms};
 use super::inbox::{Desk, Inbox, Pings};
-use super::socket::{BATCH_BYTES_MAX, ReceiveBuffers, Socket};
+use super::socket::{ReceiveBuffers, SEND_BYTES_MAX, Socket};
 use crate::backoff::Backoff;
 use crate::event_queue::Credit;
 use crate::placement::Route;
@@ -298,11 +298,10 @@ impl Link {
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
-        datagram_bytes_max: usize,
         buffer: &mut [u8],
     ) -> Result<bool, Failure> {
         let State::Open(open) = &mut self.state else { return Ok(false) };
-        let more = open.transmit(cx, now, datagram_bytes_max, buffer).map_err(Failure::Socket)?;
+        let more = open.transmit(cx, now, buffer).map_err(Failure::Socket)?;
         if open.awaiting.is_none() && open.connection.in_flight_bytes() > 0 {
             open.awaiting = Some(now);
         }
@@ -310,11 +309,11 @@ impl Link {
     }
 
     /// Closes the connection and says so once: the other side finds out by itself if that is lost.
-    pub(super) fn close(&mut self, now: Time, datagram_bytes_max: usize, buffer: &mut [u8]) {
+    pub(super) fn close(&mut self, now: Time, buffer: &mut [u8]) {
         if let State::Open(open) = &mut self.state {
             open.connection.close(now, Code::Done as u16, "");
             let mut cx = Context::from_waker(Waker::noop());
-            let _lost = open.transmit(&mut cx, now, datagram_bytes_max, buffer);
+            let _lost = open.transmit(&mut cx, now, buffer);
         }
     }
 
@@ -405,64 +404,28 @@ impl Open {
         (self.established && self.awaiting.is_none()).then(|| self.last_heard + patience.heartbeat)
     }
 
-    /// Collects datagrams of one size into batches: only the last of a batch may be shorter.
-    fn transmit(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Time,
-        datagram_bytes_max: usize,
-        buffer: &mut [u8],
-    ) -> io::Result<bool> {
+    /// Sends trains of datagrams until there is nothing to send, or no room.
+    fn transmit(&mut self, cx: &mut Context<'_>, now: Time, buffer: &mut [u8]) -> io::Result<bool> {
         if let Poll::Ready(flushed) = self.socket.poll_flush(cx) {
             flushed?;
         }
         let segments_max = self.socket.segments_max();
-        let mut batch = Batch::default();
+        let room = buffer.len().min(SEND_BYTES_MAX);
+        let mut datagrams = 0;
         let mut more = true;
-        for _ in 0..SEND_DATAGRAMS_MAX {
-            if self.socket.is_blocked() {
-                break;
-            }
-            let room = &mut buffer[batch.filled..batch.filled + datagram_bytes_max];
-            let Some(bytes) = self.connection.poll_transmit(now, room) else {
+        while datagrams < SEND_DATAGRAMS_MAX && !self.socket.is_blocked() {
+            let train = self.connection.poll_transmit_train(now, &mut buffer[..room], segments_max);
+            let Some(train) = train else {
                 more = false;
                 break;
             };
-            if batch.filled > 0 && bytes > batch.segment {
-                self.socket.send(&buffer[..batch.filled], batch.segment)?;
-                buffer.copy_within(batch.filled..batch.filled + bytes, 0);
-                batch = Batch::default();
-            }
-            batch.push(bytes);
-            let is_last = bytes < batch.segment || batch.filled + datagram_bytes_max > BATCH_BYTES_MAX - 1;
-            if is_last || batch.segments >= segments_max {
-                self.socket.send(&buffer[..batch.filled], batch.segment)?;
-                batch = Batch::default();
-            }
+            datagrams += train.datagrams;
+            self.socket.send(&buffer[..train.bytes], train.segment_bytes)?;
         }
-        self.socket.send(&buffer[..batch.filled], batch.segment)?;
         match self.socket.poll_flush(cx) {
             Poll::Pending => Ok(false),
             Poll::Ready(flushed) => flushed.map(|()| more),
         }
-    }
-}
-
-/// Datagrams of one size that lie one behind the other.
-#[derive(Clone, Copy, Default)]
-struct Batch {
-    filled: usize,
-    segment: usize,
-    segments: usize,
-}
-
-impl Batch {
-    fn push(&mut self, bytes: usize) {
-        if self.segments == 0 {
-            self.segment = bytes;
-        }
-        self.filled += bytes;
-        self.segments += 1;
     }
 }
 

@@ -234,7 +234,7 @@ impl Driver {
             }
         }
         let was_writable = link.is_writable();
-        let sent = link.transmit(cx, now, self.transport.datagram_bytes_max, &mut self.buffers.send);
+        let sent = link.transmit(cx, now, &mut self.buffers.send);
         // What has left may have made room.
         match sent.and_then(|more| link.poll_events(now).map(|_| more)) {
             Ok(more) => more || (link.is_writable() && !was_writable),
@@ -276,7 +276,7 @@ impl Driver {
         if now < since + UNUSED_LINK_AFTER {
             return;
         }
-        link.close(now, self.transport.datagram_bytes_max, &mut self.buffers.send);
+        link.close(now, &mut self.buffers.send);
         if let Some(stats) = link.stats() {
             self.past.add(stats);
         }
@@ -347,7 +347,7 @@ impl Driver {
         let now = self.clock.now();
         let flushed = self.documents.values().all(|entry| entry.session.is_flushed());
         for link in self.links.iter_mut().flatten() {
-            link.close(now, self.transport.datagram_bytes_max, &mut self.buffers.send);
+            link.close(now, &mut self.buffers.send);
         }
         self.publish_stats();
         let late = self.shared.close(failure.clone());

@@ -9,15 +9,18 @@ use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::{UdpSocket, lookup_host};
 
-/// The largest batch that one call sends or one buffer takes.
+/// The largest batch that one buffer takes.
 pub(super) const BATCH_BYTES_MAX: usize = 64 << 10;
+/// The longest train that one call sends: an IP packet of 65,535 bytes less its headers, IPv6 and extensions included.
+pub(super) const SEND_BYTES_MAX: usize = 65_000;
 /// Buffers for one call to receive.
 const RECEIVE_BUFFERS: usize = 8;
 /// What the kernel is asked to keep for us; it may give less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 const _: () = assert!(RECEIVE_BUFFERS <= quinn_udp::BATCH_SIZE);
-const _: () = assert!(BATCH_BYTES_MAX >= wire::limits::DATAGRAM_BYTES_MAX);
+const _: () = assert!(SEND_BYTES_MAX >= wire::limits::DATAGRAM_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX >= SEND_BYTES_MAX);
 const _: () = assert!(SOCKET_BUFFER_BYTES >= BATCH_BYTES_MAX);
 
 /// Memory to receive into; empty by default.
