@@ -43,11 +43,16 @@ impl MessageSink for Inbox {
     }
 }
 
+/// How old the Unix time may be.
+const UNIX_CLOCK_INTERVAL: Span = Span::from_ms(100);
+
 struct Server {
     endpoint: Endpoint,
     ring: PacketRing,
     inbox: Inbox,
     clock: Clock,
+    /// Read once in [`UNIX_CLOCK_INTERVAL`]: only tickets are held against it.
+    unix_clock: Now,
 }
 
 /// Serves until the process is ended.
@@ -62,10 +67,11 @@ pub(super) fn serve(context: &ServerContext<'_>) -> io::Result<()> {
     endpoint.set_ticket_keys(issuer.keys());
     let ring = PacketRing::new(bind()?, PacketRingConfig::default()).map_err(io::Error::other)?;
     (context.ready)(Ready { address: ring.local_addr()?, secret: issuer.secret() });
-    let mut server = Server { endpoint, ring, inbox: Inbox::default(), clock: Clock::new() };
+    let clock = Clock::new();
+    let mut server = Server { endpoint, ring, inbox: Inbox::default(), clock, unix_clock: now(clock) };
     let mut last_work = Time::ZERO;
     loop {
-        let now = now(server.clock);
+        let now = server.now();
         if server.turn(now)? {
             last_work = now.mono;
         } else if context.waiting == Waiting::Blocking && now.mono.since(last_work) >= SPIN {
@@ -78,6 +84,14 @@ pub(super) fn serve(context: &ServerContext<'_>) -> io::Result<()> {
 }
 
 impl Server {
+    fn now(&mut self) -> Now {
+        let mono = self.clock.now();
+        if mono.since(self.unix_clock.mono) >= UNIX_CLOCK_INTERVAL {
+            self.unix_clock = now(self.clock);
+        }
+        Now { mono, ..self.unix_clock }
+    }
+
     /// Returns whether there was anything to do.
     fn turn(&mut self, now: Now) -> io::Result<bool> {
         let (endpoint, inbox) = (&mut self.endpoint, &mut self.inbox);
