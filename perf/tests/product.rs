@@ -71,7 +71,8 @@ fn a_reader_of_many_is_left_out() {
 fn a_cursor_is_lost_on_its_way() {
     let runs =
         runs(&["presence", "--clients", "5", "--rate", "100", "--seconds", "0.4", "--warmup-seconds", "0"]);
-    assert!(count(&runs[0], "move_to_others") >= 4 * 5, "{:?}", runs[0].figures);
+    // 40 moves that four others see, less what is overtaken; at the least the last move of each.
+    assert!((4 * 5..=4 * 40).contains(&count(&runs[0], "move_to_others")), "{:?}", runs[0].figures);
     assert_eq!(runs[0].figures["moves_per_s"].median, 100.0);
 }
 

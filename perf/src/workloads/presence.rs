@@ -245,6 +245,10 @@ impl Moves {
         for entry in entries {
             let Some((number, due_ns)) = read_state(&entry.state) else { continue };
             let mover = usize::try_from(entry.client).unwrap_or(0).wrapping_sub(1);
+            if mover == observer {
+                // A node tells everybody the same, and so everybody of themselves.
+                continue;
+            }
             let Some(latest) = course.seen[observer].get_mut(mover).filter(|latest| **latest < number) else {
                 continue;
             };
