@@ -5,8 +5,13 @@
 
 pub mod bulk;
 pub mod connect;
+pub mod fanout;
+pub mod join_storm;
 pub mod ops;
+pub mod presence;
+pub mod replay;
 pub mod rtt;
+pub mod soak;
 pub mod stages;
 
 use std::collections::BTreeMap;
