@@ -9,7 +9,7 @@ use quantum::{Channel, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSi
 use rt::{Clock, PacketRing, PacketRingConfig, Sent, Train};
 use wire::{Span, Time};
 
-use super::setup::{Issuer, bind, config, entropy, now};
+use super::setup::{Issuer, bind_server, config, entropy, now};
 use crate::peer::{Ready, Responder};
 use crate::peers::ServerContext;
 use crate::result::Waiting;
@@ -65,7 +65,7 @@ pub(super) fn serve(context: &ServerContext<'_>) -> io::Result<()> {
     };
     let mut endpoint = Endpoint::new(config(), limits, entropy()?);
     endpoint.set_ticket_keys(issuer.keys());
-    let ring = PacketRing::new(bind()?, PacketRingConfig::default()).map_err(io::Error::other)?;
+    let ring = PacketRing::new(bind_server()?, PacketRingConfig::default()).map_err(io::Error::other)?;
     (context.ready)(Ready { address: ring.local_addr()?, secret: issuer.secret() });
     let clock = Clock::new();
     let mut server = Server { endpoint, ring, inbox: Inbox::default(), clock, unix_clock: now(clock) };

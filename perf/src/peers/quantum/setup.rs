@@ -10,6 +10,8 @@ use wire::{Guuid, Ticket, TicketKeyRing};
 
 /// Bytes of a full datagram: the most that an Ethernet path carries with room for an IPv6 header, as for the others.
 const DATAGRAM_BYTES: usize = 1_452;
+/// What a client's socket asks for to hold what comes while it is away; the kernel gives no more than its own limit.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Largest message.
 pub(super) const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// The id of the one key that seals tickets.
@@ -22,8 +24,17 @@ pub(super) fn config() -> Arc<Config> {
     Arc::new(Config { datagram_bytes_max: DATAGRAM_BYTES, ..Config::default() })
 }
 
-/// A socket with the product's own options.
+/// A client's socket.
 pub(super) fn bind() -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let options = socket2::SockRef::from(&socket);
+    options.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+    options.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    Ok(socket)
+}
+
+/// A server's socket, as a node opens it.
+pub(super) fn bind_server() -> io::Result<UdpSocket> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut group = rt::bind_group(any, 1, &SocketOptions::default()).map_err(io::Error::other)?;
     group.pop().ok_or_else(|| io::ErrorKind::NotFound.into())
