@@ -1,5 +1,6 @@
 //! The disk's side of a shard's log: one write in flight, the next segment made ready behind it.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use rt::{Doorbell, LogBuffer, LogDir, LogFile, PacketRing, PreparingSegment, RtError};
@@ -18,7 +19,10 @@ pub(crate) struct LogDriver {
     segment_bytes: u64,
     /// Rung when a segment is ready.
     doorbell: Doorbell,
-    preparing: Vec<PreparingSegment>,
+    /// Segments to make ready, in the order in which they will be written: one at a time, so that the one that is
+    /// needed first does not share the device, or the last of its room, with the next.
+    wanted: VecDeque<u32>,
+    preparing: Option<PreparingSegment>,
     prepared: Vec<u32>,
     open: Option<OpenSegment>,
     /// A batch whose segment is not ready yet.
@@ -43,20 +47,38 @@ pub(crate) struct Durable {
 
 impl LogDriver {
     pub(crate) fn new(dir: LogDir, segment_bytes: u64, doorbell: Doorbell) -> Self {
-        let (preparing, prepared) = (Vec::new(), Vec::new());
-        Self { dir, segment_bytes, doorbell, preparing, prepared, open: None, waiting: None, in_flight: None }
+        Self {
+            dir,
+            segment_bytes,
+            doorbell,
+            wanted: VecDeque::new(),
+            preparing: None,
+            prepared: Vec::new(),
+            open: None,
+            waiting: None,
+            in_flight: None,
+        }
     }
 
-    /// Makes a segment ready in the background.
+    /// Makes a segment ready in the background, after those asked for before.
     pub(crate) fn prepare(&mut self, segment: u32) -> Result<(), RtError> {
-        let preparing = self.dir.prepare_in_background(segment, self.segment_bytes, self.doorbell.clone())?;
-        self.preparing.push(preparing);
+        self.wanted.push_back(segment);
+        self.prepare_next()
+    }
+
+    fn prepare_next(&mut self) -> Result<(), RtError> {
+        if self.preparing.is_none()
+            && let Some(segment) = self.wanted.pop_front()
+        {
+            let doorbell = self.doorbell.clone();
+            self.preparing = Some(self.dir.prepare_in_background(segment, self.segment_bytes, doorbell)?);
+        }
         Ok(())
     }
 
     /// Whether a segment is being made ready: its end may have to be looked for.
     pub(crate) const fn is_preparing(&self) -> bool {
-        !self.preparing.is_empty()
+        self.preparing.is_some()
     }
 
     /// Takes a batch; it is written as soon as its segment is ready.
@@ -67,10 +89,10 @@ impl LogDriver {
 
     /// Begins the waiting write when its segment is ready, and says whether it did; `now` comes back with the batch.
     pub(crate) async fn advance(&mut self, ring: &mut PacketRing, now: Option<u64>) -> Result<bool, RtError> {
-        while let Some(at) = self.preparing.iter().position(PreparingSegment::is_finished) {
-            let done = self.preparing.swap_remove(at);
+        while let Some(done) = self.preparing.take_if(|preparing| preparing.is_finished()) {
             self.prepared.push(done.segment());
             done.finish()?;
+            self.prepare_next()?;
         }
         let is_ready = |write: &mut Write<LogBuffer>| self.prepared.contains(&write.at.segment);
         let Some(Write { at, buffer }) = self.waiting.take_if(is_ready) else { return Ok(false) };
