@@ -68,8 +68,8 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
         },
         datagram_bytes_max: node.datagram_bytes_max as usize,
         log_segment_bytes: node.log_segment_bytes,
-        commit_delay_us_max: node::COMMIT_DELAY_US_MAX,
-        stage_sample_turns: node::STAGE_SAMPLE_TURNS,
+        commit_delay_us_max: node.log_commit_delay_us_max,
+        stage_sample_turns: node.stage_sample_turns,
     }
 }
 
@@ -172,5 +172,17 @@ fn role(args: &RoleArgs, run: impl FnOnce(&Config, &Runtime, Output) -> Result<(
     match run() {
         Ok(()) => output::OK,
         Err(error) => output::fail(args.output, &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_measured_with_other_defaults_than_it_runs_with() {
+        let config = node_config(&Config::default());
+        assert_eq!(config.commit_delay_us_max, node::COMMIT_DELAY_US_MAX);
+        assert_eq!(config.stage_sample_turns, node::STAGE_SAMPLE_TURNS);
     }
 }

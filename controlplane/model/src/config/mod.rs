@@ -71,8 +71,12 @@ pub struct NodeConfig {
     pub idle_policy: IdlePolicy,
     /// The largest datagram that is sent.
     pub datagram_bytes_max: u32,
+    /// One turn of a shard in so many has its stages timed; 0: none.
+    pub stage_sample_turns: u32,
     /// The size of a log segment, allocated ahead.
     pub log_segment_bytes: u64,
+    /// The longest that an op waits for others under load before the log is written, microseconds; 0: none waits.
+    pub log_commit_delay_us_max: u32,
 }
 
 /// `[control]`.
@@ -131,6 +135,10 @@ const fn any(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
 }
 
+/// The rarest that a shard's turns are timed: at some 300,000 turns a second still every few seconds.
+const STAGE_SAMPLE_TURNS_MAX: u32 = 1_000_000;
+/// The longest that a log write may be put off.
+const COMMIT_DELAY_US_MAX: u32 = 10_000;
 const CONTROL_URL: &str = "http://127.0.0.1:7401";
 
 impl Default for NodeConfig {
@@ -144,7 +152,9 @@ impl Default for NodeConfig {
             shards: 0,
             idle_policy: IdlePolicy::Adaptive,
             datagram_bytes_max: INITIAL_DATAGRAM_BYTES as u32,
+            stage_sample_turns: 997,
             log_segment_bytes: 256 << 20,
+            log_commit_delay_us_max: 500,
         }
     }
 }
@@ -228,8 +238,10 @@ impl NodeConfig {
             &mut self.datagram_bytes_max,
             INITIAL_DATAGRAM_BYTES as u32..=DATAGRAM_BYTES_MAX as u32,
         )?;
+        section.integer("stage_sample_turns", &mut self.stage_sample_turns, 0..=STAGE_SAMPLE_TURNS_MAX)?;
         let mut log = section.section("log")?;
         log.integer("segment_bytes", &mut self.log_segment_bytes, 16 << 20..=4 << 30)?;
+        log.integer("commit_delay_us_max", &mut self.log_commit_delay_us_max, 0..=COMMIT_DELAY_US_MAX)?;
         log.finish()?;
         section.finish()
     }
@@ -324,6 +336,7 @@ mod tests {
         for key in
             ["id", "data_dir", "listen", "advertise", "control", "shards", "idle_policy", "segment_bytes"]
                 .into_iter()
+                .chain(["stage_sample_turns", "commit_delay_us_max"])
                 .chain(["datagram_bytes_max", "store", "api_key", "session_ttl_s", "ticket_ttl_s", "enabled"])
                 .chain(["ticket_key_rotate_s", "partitions", "pattern", "access", "level", "format"])
                 .chain([
