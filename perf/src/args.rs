@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::peers::PACKET_BYTES;
+
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -50,6 +52,22 @@ pub struct Common {
     pub network: Option<String>,
 }
 
+/// Options of every command that measures transports.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Packets {
+    /// UDP payload of a full packet, for all that make packets of their own [default: 1452].
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(PACKET_BYTES_RANGE),
+        help_heading = "Machine")]
+    pub packet_bytes: Option<u16>,
+}
+
+impl Packets {
+    /// What a full packet holds.
+    pub fn bytes(self) -> u16 {
+        self.packet_bytes.unwrap_or(PACKET_BYTES)
+    }
+}
+
 /// What a command measures with when its user does not say.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Defaults {
@@ -63,6 +81,8 @@ pub struct Defaults {
     pub report: Option<&'static str>,
 }
 
+/// What a full packet can be asked to hold: the least that QUIC allows, to what one datagram can carry with room.
+const PACKET_BYTES_RANGE: std::ops::RangeInclusive<i64> = 1_200..=65_000;
 /// Longest measured time, seconds: a week.
 const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 
-use crate::args::{Common, Defaults};
+use crate::args::{Common, Defaults, Packets};
 use crate::context::{Context, Effort};
 use crate::error::Result;
 use crate::impair::RelayHandle;
@@ -13,6 +13,7 @@ use crate::peers::{self, Peer};
 use crate::product::target::{Target, TargetArgs};
 use crate::result::{Pace, Waiting};
 use crate::workloads::bulk::Bulk;
+use crate::workloads::connect::Connections;
 use crate::workloads::ops::{Ops, ShapeArgs};
 use crate::workloads::rtt::RoundTrip;
 use crate::workloads::{Measurement, measure_all};
@@ -23,6 +24,8 @@ use targets::{NETWORK_RATE_PER_S, OPEN_RATES_PER_S, OPS_RATE_PER_S};
 
 /// Bytes of an echo.
 const MESSAGE_BYTES: usize = 64;
+/// Connections that idle at once.
+pub(crate) const CONNECTIONS: usize = 1_000;
 /// Bytes of an echo through the relay.
 const NETWORK_MESSAGE_BYTES: usize = 200;
 /// What lies between the sides in the last part, unless told otherwise.
@@ -49,6 +52,9 @@ pub struct Args {
     /// Where the node keeps its log in the part that measures the product [default: a temporary directory on a disk].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<std::path::PathBuf>,
+    /// Packets.
+    #[command(flatten)]
+    pub packets: Packets,
     /// What every measurement has; --network is for the last part, and is 'delay=10ms loss=1%' unless given.
     #[command(flatten)]
     pub common: Common,
@@ -82,46 +88,59 @@ fn measure(context: &mut Context, args: &Args) -> Result<()> {
         None => RelayHandle::network(NETWORK)?,
     };
     let began = Instant::now();
-    let peers = peers::all();
+    context.packets = args.packets;
+    let peers: Vec<Peer> = peers::all().into_iter().filter(|peer| peer.fills(args.packets.bytes())).collect();
     context.effort.again_until = args.quick.then_some(began + QUICK_AGAIN);
-    measure_all(context, echoes(&peers)?)?;
+    measure_all(context, echoes(&peers, args.packets)?)?;
     context.effort.again_until = args.quick.then_some(began + QUICK_AGAIN_LATER);
     let usual = context.effort;
     context.effort = Effort { measured: usual.measured.max(Duration::from_millis(500)), ..usual };
-    measure_all(context, bulks(&peers)?)?;
+    measure_all(context, bulks(&peers, args.packets)?)?;
+    measure_all(context, crowds(&peers))?;
     context.effort = product_effort(usual, args.quick);
+    context.packets = Packets::default();
     product(context, args)?;
+    context.packets = args.packets;
     context.effort = network_effort(usual, args.quick);
     context.network = Some(network);
-    measure_all(context, network_echoes(&peers)?)?;
+    measure_all(context, network_echoes(&peers, args.packets)?)?;
     context.network = None;
     Ok(())
 }
 
-fn echoes(peers: &[Peer]) -> Result<Vec<Box<dyn Measurement>>> {
+fn echoes(peers: &[Peer], packets: Packets) -> Result<Vec<Box<dyn Measurement>>> {
     let mut loads = vec![(Waiting::Polling, Pace::Closed), (Waiting::Blocking, Pace::Closed)];
     loads.extend(OPEN_RATES_PER_S.map(|rate_per_s| (Waiting::Polling, Pace::Open { rate_per_s })));
     let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
     for (waiting, pace) in loads {
         for peer in peers {
-            measurements.push(Box::new(RoundTrip::new(*peer, waiting, pace, MESSAGE_BYTES)?));
+            measurements.push(Box::new(RoundTrip::new(*peer, waiting, pace, MESSAGE_BYTES, packets)?));
         }
     }
     Ok(measurements)
 }
 
-fn bulks(peers: &[Peer]) -> Result<Vec<Box<dyn Measurement>>> {
+fn bulks(peers: &[Peer], packets: Packets) -> Result<Vec<Box<dyn Measurement>>> {
     let bulk = |peer: &Peer| -> Result<Box<dyn Measurement>> {
-        Ok(Box::new(Bulk::new(*peer, Waiting::Polling, None)?))
+        Ok(Box::new(Bulk::new(*peer, Waiting::Polling, None, packets)?))
     };
     peers.iter().map(bulk).collect()
 }
 
+/// Connections that are made and then idle.
+fn crowds(peers: &[Peer]) -> Vec<Box<dyn Measurement>> {
+    let crowd = |peer: &Peer| -> Option<Box<dyn Measurement>> {
+        let (peer, gather, waiting) = (*peer, peer.gather?, Waiting::Polling);
+        Some(Box::new(Connections { peer, gather, waiting, connections: CONNECTIONS }))
+    };
+    peers.iter().filter_map(crowd).collect()
+}
+
 /// Both ends sleep: the relay needs a core as well.
-fn network_echoes(peers: &[Peer]) -> Result<Vec<Box<dyn Measurement>>> {
+fn network_echoes(peers: &[Peer], packets: Packets) -> Result<Vec<Box<dyn Measurement>>> {
     let pace = Pace::Open { rate_per_s: NETWORK_RATE_PER_S };
     let echo = |peer: &Peer| -> Result<Box<dyn Measurement>> {
-        Ok(Box::new(RoundTrip::new(*peer, Waiting::Blocking, pace, NETWORK_MESSAGE_BYTES)?))
+        Ok(Box::new(RoundTrip::new(*peer, Waiting::Blocking, pace, NETWORK_MESSAGE_BYTES, packets)?))
     };
     peers.iter().filter(|peer| peer.reliable && peer.crosses_relay()).map(echo).collect()
 }

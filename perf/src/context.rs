@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::{Common, Defaults, Output};
-use crate::environment::Environment;
+use crate::args::{Common, Defaults, Output, Packets};
+use crate::environment::{Environment, steal_seconds};
 use crate::error::{Error, Result};
 use crate::impair::RelayHandle;
 use crate::report::{self, Source};
@@ -60,6 +60,18 @@ pub struct Cores {
 }
 
 impl Cores {
+    /// Of the relay: one that is neither's; the server's, where there is none, since a generator that is held up
+    /// measures itself.
+    pub fn relay(&self) -> usize {
+        let is_free = |core: &usize| ![self.client, self.server].contains(core);
+        rt::allowed_cores().into_iter().find(is_free).unwrap_or(self.server)
+    }
+
+    /// Whether a relay has a core of its own.
+    pub fn has_room_for_relay(&self) -> bool {
+        self.relay() != self.server
+    }
+
     /// What was asked for, else the last two that this process may use.
     ///
     /// # Errors
@@ -116,8 +128,12 @@ pub struct Context {
     /// Shown on standard error, where that is a terminal. Drawn between repeats only: a thread that draws would take
     /// a core from those that are measured.
     pub progress: ProgressBar,
+    /// What the packets of transports hold.
+    pub packets: Packets,
     /// What lies between the sides, if not loopback alone.
     pub network: Option<netem::PathSpec>,
+    /// What others had taken of the cores when it began, seconds.
+    steal_s: Option<f64>,
     /// Not to be printed as a table.
     json: bool,
     directory: PathBuf,
@@ -165,6 +181,8 @@ impl Context {
             cores,
             interrupt: Interrupt::watch()?,
             progress: progress(),
+            packets: Packets::default(),
+            steal_s: steal_seconds(&[cores.client, cores.server]),
             network,
             json: common.output == Output::Json,
             directory,
@@ -202,8 +220,9 @@ impl Context {
     }
 
     /// Prints and writes all that was measured, says what went wrong, and gives the status to end with.
-    pub fn finish(self, outcome: Result<()>) -> ExitCode {
+    pub fn finish(mut self, outcome: Result<()>) -> ExitCode {
         self.progress.finish_and_clear();
+        self.note_steal();
         let mut errors: Vec<Error> = outcome.err().into_iter().collect();
         let runs = self.report.runs.len();
         let failed = self.report.runs.iter().filter(|run| run.verdict != Verdict::Passed).count();
@@ -229,6 +248,15 @@ impl Context {
 }
 
 impl Context {
+    /// Keeps how much of the cores went to others while it measured.
+    fn note_steal(&mut self) {
+        let now = steal_seconds(&[self.cores.client, self.cores.server]);
+        let Some(stolen_s) = now.zip(self.steal_s).map(|(now, before)| now - before) else { return };
+        let seconds = rt::unix_ms().saturating_sub(self.report.started_unix_ms) as f64 / 1e3;
+        let text = format!("{stolen_s:.2} s of {seconds:.0} s");
+        self.report.environment.facts.insert("steal_during_run".to_owned(), text);
+    }
+
     /// Writes the files of the run.
     fn write(&self, sources: &[Source<'_>]) -> Result<()> {
         report::json::write(&self.report, &self.directory.join("report.json"))?;

@@ -69,6 +69,10 @@ pub fn drive(
             Waiting::Polling => None,
             Waiting::Blocking => Some(origin + Duration::from_nanos(load.poll_timeout(now_ns))),
         };
+        if waiting == Waiting::Blocking {
+            // Since it woke it had something to do and no reason to sleep.
+            stalls.turn(Instant::now());
+        }
         let mut came = false;
         client.poll(wait_until, &mut |reply| {
             came = true;
@@ -76,7 +80,10 @@ pub fn drive(
         })?;
         match wait_until {
             // Whom a reply woke slept as long as it should: what it is late by is part of the figure.
-            Some(_) if came => stalls.turn_after_sleep(now, now),
+            Some(_) if came => {
+                let awake = Instant::now();
+                stalls.turn_after_sleep(awake, awake);
+            }
             Some(wake_at) => stalls.turn_after_sleep(Instant::now(), wake_at.max(now)),
             None => stalls.turn(now),
         }

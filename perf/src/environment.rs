@@ -75,6 +75,8 @@ impl Environment {
         fact("cores_allowed", Some(list(&rt::allowed_cores())));
         fact("client_core", Some(cores.client.to_string()));
         fact("server_core", Some(cores.server.to_string()));
+        fact("memory_monitors", Some(memory_monitors()));
+        fact("disk_interrupts", disk_interrupts());
         fact("nic_offloads", Some(offloads("lo")));
         fact("rustc", Some(env!("PERF_RUSTC").to_owned()));
         fact("commit", commit());
@@ -82,6 +84,48 @@ impl Environment {
         fact("features", Some(if cfg!(feature = "peers") { "peers" } else { "none" }.to_owned()));
         Self { facts }
     }
+}
+
+/// Seconds that the hypervisor gave these cores to others since the machine started; none where it does not say.
+pub fn steal_seconds(cores: &[usize]) -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let ticks: Option<u64> = cores.iter().map(|&core| steal_ticks(&stat, core)).sum();
+    Some(ticks? as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The eighth column of a core's line.
+fn steal_ticks(stat: &str, core: usize) -> Option<u64> {
+    let name = format!("cpu{core}");
+    let line = stat.lines().find(|line| line.split_whitespace().next() == Some(&name))?;
+    line.split_whitespace().nth(8)?.parse().ok()
+}
+
+/// Threads of the kernel that walk all memory now and then, and are away with a core meanwhile: DAMON's and the one
+/// that looks for equal pages.
+fn memory_monitors() -> String {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = processes.filter_map(|process| read(&process.path().join("comm").to_string_lossy()));
+    let mut found: Vec<String> = names.filter(|name| name.starts_with("kdamond")).collect();
+    found.sort();
+    if read("/sys/kernel/mm/ksm/run").is_some_and(|run| run != "0") {
+        found.push("ksmd".to_owned());
+    }
+    if found.is_empty() { "none".to_owned() } else { found.join(", ") }
+}
+
+/// The cores that the interrupts of disks go to: a log's writes take time from whoever runs there.
+fn disk_interrupts() -> Option<String> {
+    let interrupts = fs::read_to_string("/proc/interrupts").ok()?;
+    let is_disk = |name: &str| {
+        name.contains("nvme") || (name.contains("virtio") && name.contains("req")) || name.contains("ahci")
+    };
+    let of_line = |line: &str| {
+        let (number, name) = (line.split(':').next()?.trim(), line.split_whitespace().last()?);
+        let cores = read(&format!("/proc/irq/{number}/effective_affinity_list"))?;
+        is_disk(name).then(|| format!("{name} to core {cores}"))
+    };
+    let found: Vec<String> = interrupts.lines().filter_map(of_line).collect();
+    Some(found.join(", "))
 }
 
 fn read(path: &str) -> Option<String> {
@@ -164,6 +208,14 @@ mod tests {
         for name in ["kernel", "cores_allowed", "memlock_bytes", "nic_offloads", "rustc", "client_core"] {
             assert!(environment.facts.contains_key(name), "{name} is missing: {:?}", environment.facts);
         }
+    }
+
+    #[test]
+    fn another_cores_steal_is_taken() {
+        let stat = "cpu  1 2 3 4 5 6 7 90 0 0\ncpu1 1 2 3 4 5 6 7 8 0 0\ncpu10 1 2 3 4 5 6 7 80 0 0\n";
+        assert_eq!(steal_ticks(stat, 1), Some(8));
+        assert_eq!(steal_ticks(stat, 10), Some(80));
+        assert_eq!(steal_ticks(stat, 0), None);
     }
 
     #[test]

@@ -17,9 +17,10 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::impair::{Relay, RelayHandle};
 use crate::peer::Ready;
-use crate::peers::{self, Peer, ServerContext};
+use crate::peers::{self, ClientContext, PACKET_BYTES, Peer, ServerContext};
 use crate::result::Waiting;
 use crate::stall::StallMeter;
+use crate::workloads::Repeat;
 
 /// The line that asks a child for its [`Usage`].
 const ASK_USAGE: &str = "usage";
@@ -40,6 +41,9 @@ pub struct PeerArgs {
     /// The core that it runs on.
     #[arg(long)]
     pub core: usize,
+    /// UDP payload of a full packet.
+    #[arg(long, default_value_t = PACKET_BYTES)]
+    pub packet_bytes: u16,
 }
 
 /// What a child has used since it began.
@@ -52,12 +56,19 @@ pub struct Usage {
     /// The longest that its loop was away between two turns since the last time it was asked, microseconds; 0 for
     /// one that sleeps.
     pub stall_us_max: f64,
+    /// How often a thread of it lost its core to somebody else without having asked for it.
+    pub preemptions: u64,
 }
 
 impl Usage {
     /// Of this process.
     pub fn now(stalls: &StallMeter) -> Self {
-        Self { cpu_s: cpu_seconds(), rss_bytes: rss_bytes(), stall_us_max: stalls.take_longest_us() }
+        Self {
+            cpu_s: cpu_seconds(),
+            rss_bytes: rss_bytes(),
+            stall_us_max: stalls.take_longest_us(),
+            preemptions: preemptions(),
+        }
     }
 }
 
@@ -65,6 +76,17 @@ impl Usage {
 pub fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// How often a thread of this process was made to give way; 0 where there is no procfs.
+pub fn preemptions() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let of_task = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?;
+        line.trim().parse::<u64>().ok()
+    };
+    tasks.filter_map(of_task).sum()
 }
 
 /// Resident memory of this process, bytes; 0 where there is no procfs.
@@ -90,7 +112,8 @@ pub fn run_peer(args: &PeerArgs) -> Result<()> {
         .spawn(move || answer_parent(&answering))
         .map_err(|error| Error::doing("no thread can be made", error))?;
     let ready = |ready: Ready| print_line(&ready);
-    let context = ServerContext { waiting: args.waiting, ready: &ready, stalls: &stalls };
+    let packet_bytes = args.packet_bytes;
+    let context = ServerContext { waiting: args.waiting, ready: &ready, stalls: &stalls, packet_bytes };
     (peer.serve)(&context).map_err(|source| Error::Transport {
         subject: peer.name.to_owned(),
         doing: "serving",
@@ -228,8 +251,11 @@ impl Drop for ServerProcess {
 pub struct PeerServer {
     process: ServerProcess,
     ready: Ready,
-    /// Kept for as long as somebody is behind it.
-    _relay: Option<RelayHandle>,
+    waiting: Waiting,
+    packet_bytes: u16,
+    /// Preemptions of both sides when it was last asked.
+    preempted: [u64; 2],
+    relay: Option<RelayHandle>,
 }
 
 impl PeerServer {
@@ -238,33 +264,82 @@ impl PeerServer {
     /// # Errors
     /// It, or the relay, did not start.
     pub fn start(peer: &Peer, waiting: Waiting, context: &Context) -> Result<Self> {
-        let waiting = match waiting {
+        let waiting_text = match waiting {
             Waiting::Polling => "polling",
             Waiting::Blocking => "blocking",
         };
+        let packet_bytes = context.packets.bytes();
         let core = context.cores.server.to_string();
-        let arguments = ["serve", "peer", peer.name, "--waiting", waiting, "--core", &core];
+        let packet = packet_bytes.to_string();
+        let arguments = [
+            "serve",
+            "peer",
+            peer.name,
+            "--waiting",
+            waiting_text,
+            "--core",
+            &core,
+            "--packet-bytes",
+            &packet,
+        ];
         let (process, mut ready) = ServerProcess::spawn::<Ready>(&arguments.map(str::to_owned))?;
         let mut relay = None;
         if let Some(network) = &context.network {
-            // It is to disturb the server rather than the clock.
-            move_to(context.cores.server)?;
+            move_to(context.cores.relay())?;
             let spawned = Relay::spawn(network.clone(), ready.address, RELAY_SEED);
             move_to(context.cores.client)?;
             let spawned = spawned?;
             ready.address = spawned.address();
             relay = Some(spawned);
         }
-        Ok(Self { process, ready, _relay: relay })
-    }
-
-    /// Where clients are to go, and what they need.
-    pub fn ready(&self) -> &Ready {
-        &self.ready
+        Ok(Self { process, ready, waiting, packet_bytes, preempted: [0; 2], relay })
     }
 
     /// Its process.
     pub fn process(&mut self) -> &mut ServerProcess {
         &mut self.process
+    }
+
+    /// What its clients need.
+    pub fn client_context(&self) -> ClientContext<'_> {
+        ClientContext { ready: &self.ready, waiting: self.waiting, packet_bytes: self.packet_bytes }
+    }
+
+    /// What it has used by now. What held up either side counts from here.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn begin(&mut self) -> Result<Usage> {
+        let usage = self.process.usage()?;
+        self.preempted = [preemptions(), usage.preemptions];
+        Ok(usage)
+    }
+
+    /// What it has used by now; what held up either side since [`Self::begin`], and the relay between them, goes into
+    /// the repeat.
+    ///
+    /// # Errors
+    /// It, or the relay, has ended.
+    pub fn end(&mut self, repeat: &mut Repeat) -> Result<Usage> {
+        let usage = self.process.usage()?;
+        let mut figure = |name: &str, value: f64| repeat.figures.insert(name.to_owned(), value);
+        match self.waiting {
+            Waiting::Polling => {
+                figure("server_stall_us_max", usage.stall_us_max);
+            }
+            // A loop that sleeps cannot tell how long it was kept from running: the scheduler can, how often.
+            Waiting::Blocking => {
+                let [client, server] = self.preempted;
+                let count = preemptions().saturating_sub(client) + usage.preemptions.saturating_sub(server);
+                figure("preemptions", count as f64);
+            }
+        }
+        repeat.findings.server_stall_us = usage.stall_us_max;
+        if let Some(relay) = &mut self.relay {
+            let summary = relay.summary()?;
+            figure("relay_late_us_p99", summary.late_us.p99 as f64);
+            repeat.findings.held_up.extend(summary.held_up());
+        }
+        Ok(usage)
     }
 }

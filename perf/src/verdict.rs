@@ -10,6 +10,8 @@ pub const RATE_RATIO_MIN: f64 = 0.99;
 pub const STALL_PART_MAX: f64 = 0.005;
 /// For so long it may be away in any case, microseconds.
 pub const STALL_US_MAX: u64 = 2_000;
+/// The kernel tells of stolen time in steps of this, microseconds: less than one is not seen.
+const STEAL_TICK_US: f64 = 10_000.0;
 /// A run tries at most so many times as many repeats as are wanted, when some were thrown away.
 pub const ATTEMPTS_PER_REPEAT_MAX: u32 = 3;
 
@@ -22,10 +24,14 @@ pub struct Findings {
     pub tally: Tally,
     /// The longest that the generator was away between two turns, microseconds.
     pub generator_stall_us: f64,
+    /// How long the hypervisor gave the generator's core to others, microseconds; 0 where it does not say.
+    pub generator_steal_us: f64,
     /// The longest that the server was away between two turns, microseconds; 0 where that is not known.
     pub server_stall_us: f64,
     /// Replies that were not the bytes that were sent.
     pub damaged: u64,
+    /// What else of the machine held it up, each in one sentence: it is to be done again.
+    pub held_up: Vec<String>,
     /// Whatever else makes it void, each in one sentence.
     pub reasons: Vec<String>,
 }
@@ -73,6 +79,17 @@ pub fn judge(findings: &Findings, stall_us_max: u64) -> Judgement {
         reasons.push(format!(
             "the generator was held up for {stall_us:.0} us (at most {limit_us:.0} us allowed)"
         ));
+        return Judgement::Stalled(reasons);
+    }
+    if findings.generator_steal_us > limit_us.max(STEAL_TICK_US) {
+        let steal_us = findings.generator_steal_us;
+        reasons.push(format!(
+            "the hypervisor took the generator's core away for {steal_us:.0} us (at most {limit_us:.0} us allowed)"
+        ));
+        return Judgement::Stalled(reasons);
+    }
+    if !findings.held_up.is_empty() {
+        reasons.extend(findings.held_up.iter().cloned());
         return Judgement::Stalled(reasons);
     }
     if reasons.is_empty() {

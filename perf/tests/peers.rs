@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use perf::peer::{Client, MESSAGE_HEADER_BYTES, MessageHeader, Ready, Request, Sent, read_total};
-use perf::peers::{ClientContext, Peer, find};
+use perf::peers::{ClientContext, PACKET_BYTES, Peer, find};
 use perf::result::Waiting;
 
 /// How long anything may take on a machine that does other things besides.
@@ -47,7 +47,10 @@ fn with_each(test: impl Fn(Peer, &ClientContext<'_>)) {
     for name in PEERS {
         for (waiting, text) in [(Waiting::Polling, "polling"), (Waiting::Blocking, "blocking")] {
             let server = Server::start(name, text);
-            test(find(name).expect("it is built"), &ClientContext { ready: &server.ready, waiting });
+            test(
+                find(name).expect("it is built"),
+                &ClientContext { ready: &server.ready, waiting, packet_bytes: PACKET_BYTES },
+            );
         }
     }
 }
@@ -95,7 +98,7 @@ fn an_echo_comes_back_as_it_was_sent() {
 fn the_longest_message_that_a_peer_promises_gets_through() {
     with_each(|peer, context| {
         let mut client = (peer.connect)(context).expect("it connects");
-        let sent = message(Request::Echo, 0, peer.message_bytes_max);
+        let sent = message(Request::Echo, 0, (peer.message_bytes_max)(PACKET_BYTES));
         send(&mut *client, &sent);
         assert!(receive(&mut *client) == sent, "{} {:?}", peer.name, context.waiting);
     });

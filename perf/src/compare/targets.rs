@@ -53,6 +53,7 @@ pub fn evaluate(runs: &[Run]) -> Vec<Target> {
         ratio(runs.round_trip_us(OURS, blocking, "p50"), runs.round_trip_us(FLOOR, blocking, "p50")),
     ));
     targets.extend(bulk(&runs));
+    targets.push(connect(&runs));
     targets.extend(product(&runs));
     targets.push(Target {
         name: "p99.9 of quantum through the relay, 200 B at 1000/s: both ways of 10 ms and 10 ms more"
@@ -88,6 +89,12 @@ fn bulk(runs: &Runs<'_>) -> [Target; 3] {
             ratio("quinn-stream", cpu),
         ),
     ]
+}
+
+fn connect(runs: &Runs<'_>) -> Target {
+    let bytes = |subject| runs.figure("connect", subject, Pace::Saturating, "server_bytes_per_connection");
+    let name = "server bytes per idle connection of quantum / s2n-quic";
+    times(name, Bound::AtMost, 1.0, bytes(OURS).zip(bytes("s2n-quic")).map(|(ours, its)| ours / its))
 }
 
 fn product(runs: &Runs<'_>) -> [Target; 2] {

@@ -7,6 +7,10 @@ use hdrhistogram::Histogram;
 use netem::LinkStats;
 use serde::{Deserialize, Serialize};
 
+/// A relay whose datagrams left later than this, at the 99th percentile, has put its own time into the figures,
+/// microseconds.
+const LATE_US_MAX: u64 = 1_000;
+
 /// The line of JSON that a relay prints when it is ready.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Ready {
@@ -59,6 +63,22 @@ impl From<&Histogram<u32>> for Lateness {
 }
 
 impl Summary {
+    /// Why figures measured through this relay are not those of the network that was asked for.
+    pub fn held_up(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let late_us = self.late_us.p99;
+        if late_us > LATE_US_MAX {
+            reasons.push(format!(
+                "the relay sent 1 % of the datagrams {late_us} us or more after they were due (at most \
+                 {LATE_US_MAX} us allowed)"
+            ));
+        }
+        if self.overrun > 0 {
+            reasons.push(format!("the relay was too slow for {} datagrams", self.overrun));
+        }
+        reasons
+    }
+
     /// One line for people.
     #[must_use]
     pub fn line(&self) -> String {

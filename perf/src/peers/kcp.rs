@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use ::kcp::{Kcp, get_conv};
 use quinn_udp::{Transmit, UdpSocketState};
 
-use super::path::{PACKET_BYTES, SOCKET_BUFFER_BYTES};
-use super::{ClientContext, Peer, ServerContext, wait_readable};
+use super::path::SOCKET_BUFFER_BYTES;
+use super::{ClientContext, PACKET_BYTES, Peer, ServerContext, wait_readable};
 use crate::peer::{Client, Ready, Responder, Sent};
 use crate::result::Waiting;
 
@@ -25,7 +25,8 @@ pub const PEER: Peer = Peer {
     name: "kcp",
     encrypted: false,
     reliable: true,
-    message_bytes_max: MESSAGE_BYTES_MAX,
+    packet_bytes_max: Some(u16::MAX),
+    message_bytes_max,
     serve,
     connect,
     gather: None,
@@ -42,7 +43,9 @@ const QUEUE_PACKETS_MAX: usize = 2 * WINDOW_PACKETS as usize;
 const MESSAGE_PACKETS_MAX: usize = 127;
 
 /// Bytes of one message.
-const MESSAGE_BYTES_MAX: usize = MESSAGE_PACKETS_MAX * (PACKET_BYTES as usize - ::kcp::KCP_OVERHEAD);
+fn message_bytes_max(packet_bytes: u16) -> usize {
+    MESSAGE_PACKETS_MAX * (usize::from(packet_bytes) - ::kcp::KCP_OVERHEAD)
+}
 
 /// The shortest interval that it takes, milliseconds.
 const INTERVAL_MS: i32 = 10;
@@ -70,7 +73,7 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
     (context.ready)(Ready { address: link.socket.local_addr()?, secret: String::new() });
     let started = Instant::now();
     let mut sessions: HashMap<SocketAddr, (Session, Responder)> = HashMap::new();
-    let mut buffer = [0; PACKET_BYTES as usize];
+    let mut buffer = vec![0; usize::from(context.packet_bytes)];
     loop {
         let now = Instant::now();
         if context.waiting == Waiting::Polling {
@@ -87,7 +90,12 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
             {
                 continue;
             }
-            let new = || (Session::new(get_conv(packet), &link, from, started), Responder::default());
+            let new = || {
+                (
+                    Session::new(get_conv(packet), &link, from, started, context.packet_bytes),
+                    Responder::default(),
+                )
+            };
             let (session, responder) = sessions.entry(from).or_insert_with(new);
             session.update(now)?;
             session.input(packet);
@@ -105,8 +113,8 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
 fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
     let link = Link::bind()?;
     // Any number does: the server tells its clients apart by their addresses.
-    let session = Session::new(1, &link, context.ready.address, Instant::now());
-    Ok(Box::new(KcpClient { link, session }))
+    let session = Session::new(1, &link, context.ready.address, Instant::now(), context.packet_bytes);
+    Ok(Box::new(KcpClient { link, session, buffer: vec![0; usize::from(context.packet_bytes)] }))
 }
 
 /// A socket that can send batches.
@@ -219,21 +227,21 @@ struct Session {
 }
 
 impl Session {
-    fn new(number: u32, link: &Link, to: SocketAddr, started: Instant) -> Self {
+    fn new(number: u32, link: &Link, to: SocketAddr, started: Instant, packet_bytes: u16) -> Self {
         let outgoing = Outgoing { link: link.clone(), to, batch: Vec::new(), packet_bytes: 0 };
         let outgoing = Rc::new(RefCell::new(outgoing));
         let mut kcp = Kcp::new(number, Output(outgoing.clone()));
         kcp.set_nodelay(true, INTERVAL_MS, FAST_RESEND, true);
         kcp.set_wndsize(WINDOW_PACKETS, WINDOW_PACKETS);
         // It refuses less than its own header.
-        let _ = kcp.set_mtu(usize::from(PACKET_BYTES));
+        let _ = kcp.set_mtu(usize::from(packet_bytes));
         Self {
             kcp,
             outgoing,
             started,
             updated_ms: u32::MAX,
             is_flush_due: false,
-            message: vec![0; MESSAGE_BYTES_MAX],
+            message: vec![0; message_bytes_max(packet_bytes)],
         }
     }
 
@@ -303,15 +311,15 @@ impl Session {
 struct KcpClient {
     link: Link,
     session: Session,
+    buffer: Vec<u8>,
 }
 
 impl KcpClient {
     /// Takes packets until a message is whole; says whether one was.
     fn receive(&mut self, on_message: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
-        let mut buffer = [0; PACKET_BYTES as usize];
         for _ in 0..PACKETS_PER_TURN_MAX {
-            let Some((length, _)) = self.link.receive(&mut buffer)? else { break };
-            self.session.input(&buffer[..length]);
+            let Some((length, _)) = self.link.receive(&mut self.buffer)? else { break };
+            self.session.input(&self.buffer[..length]);
             let mut any = false;
             while let Some(message) = self.session.receive() {
                 on_message(message);

@@ -10,6 +10,7 @@ mod framing;
 pub mod kcp;
 #[cfg(feature = "peers")]
 mod path;
+pub mod quantum;
 #[cfg(feature = "peers")]
 pub mod quinn;
 #[cfg(feature = "peers")]
@@ -18,7 +19,6 @@ mod quinn_polling;
 pub mod s2n;
 #[cfg(feature = "peers")]
 mod stream_client;
-pub mod quantum;
 pub mod tcp;
 pub mod udp;
 
@@ -43,6 +43,8 @@ pub struct ServerContext<'a> {
     pub ready: &'a dyn Fn(Ready),
     /// To be told of each turn of a loop that never sleeps.
     pub stalls: &'a StallMeter,
+    /// UDP payload of a full packet.
+    pub packet_bytes: u16,
 }
 
 /// What a client is made with.
@@ -51,7 +53,13 @@ pub struct ClientContext<'a> {
     pub ready: &'a Ready,
     /// How it waits.
     pub waiting: Waiting,
+    /// UDP payload of a full packet.
+    pub packet_bytes: u16,
 }
+
+/// UDP payload of a full packet, unless told otherwise: the most that an Ethernet path carries with room for an IPv6
+/// header.
+pub const PACKET_BYTES: u16 = 1_452;
 
 /// Runs a server.
 pub type Serve = fn(&ServerContext<'_>) -> io::Result<()>;
@@ -69,8 +77,10 @@ pub struct Peer {
     pub encrypted: bool,
     /// Whether it sends again what was lost.
     pub reliable: bool,
-    /// Largest message that it takes.
-    pub message_bytes_max: usize,
+    /// Largest UDP payload that it can be told to fill; none where it has no packets of its own making.
+    pub packet_bytes_max: Option<u16>,
+    /// Largest message that it takes, by the UDP payload of a full packet.
+    pub message_bytes_max: fn(u16) -> usize,
     /// Runs its server.
     pub serve: Serve,
     /// Makes its client.
@@ -83,6 +93,11 @@ impl Peer {
     /// Whether it speaks in datagrams, which the impairment relay carries.
     pub fn crosses_relay(&self) -> bool {
         self.name != tcp::PEER.name
+    }
+
+    /// Whether its packets can be of this size; those that make none of their own do not mind.
+    pub fn fills(&self, packet_bytes: u16) -> bool {
+        self.packet_bytes_max.is_none_or(|max| packet_bytes <= max)
     }
 }
 

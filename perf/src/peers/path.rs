@@ -1,8 +1,5 @@
 //! What the optional transports assume of the path: the same for each.
 
-/// Bytes of UDP payload in a full packet: the most that an Ethernet path carries with room for an IPv6 header.
-pub(super) const PACKET_BYTES: u16 = 1_452;
-
 /// Bytes of headers before them on IPv4.
 pub(super) const IP_AND_UDP_HEADER_BYTES: u16 = 28;
 

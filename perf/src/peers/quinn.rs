@@ -23,7 +23,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::certificate::{self, APPLICATION_PROTOCOL, Identity, SERVER_NAME};
 use super::driver::Driver;
 use super::framing::STREAM_MESSAGE_BYTES_MAX;
-use super::path::{PACKET_BYTES, SOCKET_BUFFER_BYTES, WINDOW_BYTES};
+use super::path::{SOCKET_BUFFER_BYTES, WINDOW_BYTES};
 use super::quinn_polling::PollingRuntime;
 use super::stream_client::{self, ByteStream, StreamClient};
 use super::{ClientContext, Peer, ServerContext};
@@ -35,7 +35,8 @@ pub const STREAM: Peer = Peer {
     name: "quinn-stream",
     encrypted: true,
     reliable: true,
-    message_bytes_max: STREAM_MESSAGE_BYTES_MAX,
+    packet_bytes_max: Some(u16::MAX),
+    message_bytes_max: |_| STREAM_MESSAGE_BYTES_MAX,
     serve,
     connect: connect_stream,
     gather: Some(gather),
@@ -46,7 +47,8 @@ pub const DATAGRAM: Peer = Peer {
     name: "quinn-datagram",
     encrypted: true,
     reliable: false,
-    message_bytes_max: DATAGRAM_MESSAGE_BYTES_MAX,
+    packet_bytes_max: Some(u16::MAX),
+    message_bytes_max: |packet_bytes| usize::from(packet_bytes) - DATAGRAM_OVERHEAD_BYTES,
     serve,
     connect: connect_datagram,
     gather: None,
@@ -54,9 +56,6 @@ pub const DATAGRAM: Peer = Peer {
 
 /// Bytes of a packet that a datagram's message cannot have: the header, the frame's type and length, the tag.
 const DATAGRAM_OVERHEAD_BYTES: usize = 52;
-
-/// The longest message that fits into a datagram.
-const DATAGRAM_MESSAGE_BYTES_MAX: usize = PACKET_BYTES as usize - DATAGRAM_OVERHEAD_BYTES;
 
 /// Handshakes of [`Crowd::grow`] that are under way at a time.
 const HANDSHAKES_AT_ONCE: usize = 64;
@@ -72,7 +71,8 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
     let (driver, runtime) = driver(context.waiting)?;
     let identity = Identity::generate()?;
     driver.serve(context.stalls, async {
-        let endpoint = endpoint(runtime, Some(server_config(&identity)?))?;
+        let endpoint =
+            endpoint(runtime, Some(server_config(&identity, context.packet_bytes)?), context.packet_bytes)?;
         (context.ready)(Ready { address: endpoint.local_addr()?, secret: identity.secret() });
         while let Some(incoming) = endpoint.accept().await {
             tokio::spawn(async move {
@@ -88,7 +88,7 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
 fn connect_stream(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
     let (driver, runtime) = driver(context.waiting)?;
     let (endpoint, send, receive) = driver.run(async {
-        let endpoint = client_endpoint(runtime, context.ready)?;
+        let endpoint = client_endpoint(runtime, context)?;
         let connection = connect(&endpoint, context.ready.address).await?;
         let (send, receive) = connection.open_bi().await?;
         io::Result::Ok((endpoint, send, receive))
@@ -99,7 +99,7 @@ fn connect_stream(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
 fn connect_datagram(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
     let (driver, runtime) = driver(context.waiting)?;
     let (endpoint, connection) = driver.run(async {
-        let endpoint = client_endpoint(runtime, context.ready)?;
+        let endpoint = client_endpoint(runtime, context)?;
         let connection = connect(&endpoint, context.ready.address).await?;
         io::Result::Ok((endpoint, connection))
     })?;
@@ -114,7 +114,7 @@ fn connect_datagram(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> 
 
 fn gather(context: &ClientContext<'_>) -> io::Result<Box<dyn Crowd>> {
     let (driver, runtime) = driver(context.waiting)?;
-    let endpoint = driver.run(async { client_endpoint(runtime, context.ready) })?;
+    let endpoint = driver.run(async { client_endpoint(runtime, context) })?;
     Ok(Box::new(Connections { driver, endpoint, server: context.ready.address, connections: Vec::new() }))
 }
 
@@ -122,9 +122,9 @@ async fn connect(endpoint: &Endpoint, server: SocketAddr) -> io::Result<Connecti
     Ok(endpoint.connect(server, SERVER_NAME).map_err(io::Error::other)?.await?)
 }
 
-fn client_endpoint(runtime: Arc<dyn Runtime>, ready: &Ready) -> io::Result<Endpoint> {
-    let mut endpoint = endpoint(runtime, None)?;
-    endpoint.set_default_client_config(client_config(&ready.secret)?);
+fn client_endpoint(runtime: Arc<dyn Runtime>, context: &ClientContext<'_>) -> io::Result<Endpoint> {
+    let mut endpoint = endpoint(runtime, None, context.packet_bytes)?;
+    endpoint.set_default_client_config(client_config(&context.ready.secret, context.packet_bytes)?);
     Ok(endpoint)
 }
 
@@ -136,15 +136,21 @@ fn driver(waiting: Waiting) -> io::Result<(Driver, Arc<dyn Runtime>)> {
     })
 }
 
-fn endpoint(runtime: Arc<dyn Runtime>, server: Option<ServerConfig>) -> io::Result<Endpoint> {
+fn endpoint(
+    runtime: Arc<dyn Runtime>,
+    server: Option<ServerConfig>,
+    packet_bytes: u16,
+) -> io::Result<Endpoint> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let options = socket2::SockRef::from(&socket);
     options.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
     options.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
-    Endpoint::new(EndpointConfig::default(), server, socket, runtime)
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(packet_bytes).map_err(io::Error::other)?;
+    Endpoint::new(config, server, socket, runtime)
 }
 
-fn transport() -> Arc<TransportConfig> {
+fn transport(packet_bytes: u16) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     let window = VarInt::from_u32(WINDOW_BYTES);
     transport
@@ -155,12 +161,12 @@ fn transport() -> Arc<TransportConfig> {
         .initial_rtt(INITIAL_ROUND_TRIP)
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
         .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
-        .initial_mtu(PACKET_BYTES)
+        .initial_mtu(packet_bytes)
         .mtu_discovery_config(None);
     Arc::new(transport)
 }
 
-fn server_config(identity: &Identity) -> io::Result<ServerConfig> {
+fn server_config(identity: &Identity, packet_bytes: u16) -> io::Result<ServerConfig> {
     let certificate = certificate_der(&identity.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(io::Error::other)?;
     let mut tls = rustls::ServerConfig::builder_with_provider(certificate::crypto_provider())
@@ -170,11 +176,11 @@ fn server_config(identity: &Identity) -> io::Result<ServerConfig> {
     tls.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
     let tls = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(transport());
+    config.transport_config(transport(packet_bytes));
     Ok(config)
 }
 
-fn client_config(secret: &str) -> io::Result<ClientConfig> {
+fn client_config(secret: &str, packet_bytes: u16) -> io::Result<ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate_der(&certificate::certificate_of(secret)?)?).map_err(io::Error::other)?;
     let mut tls = rustls::ClientConfig::builder_with_provider(certificate::crypto_provider())
@@ -185,7 +191,7 @@ fn client_config(secret: &str) -> io::Result<ClientConfig> {
     tls.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
     let tls = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = ClientConfig::new(Arc::new(tls));
-    config.transport_config(transport());
+    config.transport_config(transport(packet_bytes));
     Ok(config)
 }
 

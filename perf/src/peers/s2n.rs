@@ -19,7 +19,7 @@ use tokio::task::JoinError;
 use super::certificate::{Identity, SERVER_NAME, certificate_of};
 use super::driver::Driver;
 use super::framing::STREAM_MESSAGE_BYTES_MAX;
-use super::path::{IP_AND_UDP_HEADER_BYTES, PACKET_BYTES, SOCKET_BUFFER_BYTES, WINDOW_BYTES};
+use super::path::{IP_AND_UDP_HEADER_BYTES, SOCKET_BUFFER_BYTES, WINDOW_BYTES};
 use super::stream_client::{self, ByteStream, StreamClient};
 use super::{ClientContext, Peer, ServerContext};
 use crate::peer::{Client, Crowd, Ready};
@@ -29,14 +29,15 @@ pub const PEER: Peer = Peer {
     name: "s2n-quic",
     encrypted: true,
     reliable: true,
-    message_bytes_max: STREAM_MESSAGE_BYTES_MAX,
+    packet_bytes_max: Some(MTU_BYTES_MAX - IP_AND_UDP_HEADER_BYTES),
+    message_bytes_max: |_| STREAM_MESSAGE_BYTES_MAX,
     serve,
     connect,
     gather: Some(gather),
 };
 
-/// What it calls the MTU: a full packet with its headers.
-const MTU_BYTES: u16 = PACKET_BYTES + IP_AND_UDP_HEADER_BYTES;
+/// The most that it takes for what it calls the MTU: a full packet with its headers.
+const MTU_BYTES_MAX: u16 = 9_001;
 
 /// What it assumes of the round trip before the first one: ours are short.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(1);
@@ -51,7 +52,7 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
     let driver = Driver::new(context.waiting)?;
     let identity = Identity::generate()?;
     driver.serve(context.stalls, async {
-        let mut server = server(&identity)?;
+        let mut server = server(&identity, context.packet_bytes)?;
         (context.ready)(Ready { address: server.local_addr()?, secret: identity.secret() });
         while let Some(mut connection) = server.accept().await {
             tokio::spawn(async move {
@@ -67,7 +68,7 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
 fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
     let driver = Driver::new(context.waiting)?;
     let (stream, alive) = driver.run(async {
-        let endpoint = endpoint(context.ready)?;
+        let endpoint = endpoint(context)?;
         let mut connection =
             endpoint.connect(target(context.ready.address)).await.map_err(io::Error::other)?;
         let stream = connection.open_bidirectional_stream().await.map_err(io::Error::other)?;
@@ -78,7 +79,7 @@ fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
 
 fn gather(context: &ClientContext<'_>) -> io::Result<Box<dyn Crowd>> {
     let driver = Driver::new(context.waiting)?;
-    let endpoint = driver.run(async { endpoint(context.ready) })?;
+    let endpoint = driver.run(async { endpoint(context) })?;
     Ok(Box::new(Connections { driver, endpoint, server: context.ready.address, connections: Vec::new() }))
 }
 
@@ -86,7 +87,7 @@ fn target(server: SocketAddr) -> Connect {
     Connect::new(server).with_server_name(SERVER_NAME)
 }
 
-fn server(identity: &Identity) -> io::Result<Server> {
+fn server(identity: &Identity, packet_bytes: u16) -> io::Result<Server> {
     let tls = tls::default::Server::builder()
         .with_certificate(identity.certificate.as_str(), identity.key.as_str())
         .and_then(tls::default::server::Builder::build)
@@ -94,7 +95,7 @@ fn server(identity: &Identity) -> io::Result<Server> {
     Server::builder()
         .with_tls(tls)
         .map_err(io::Error::other)?
-        .with_io(socket()?)
+        .with_io(socket(packet_bytes)?)
         .map_err(io::Error::other)?
         .with_limits(limits()?)
         .map_err(io::Error::other)?
@@ -102,15 +103,15 @@ fn server(identity: &Identity) -> io::Result<Server> {
         .map_err(io::Error::other)
 }
 
-fn endpoint(ready: &Ready) -> io::Result<Endpoint> {
+fn endpoint(context: &ClientContext<'_>) -> io::Result<Endpoint> {
     let tls = tls::default::Client::builder()
-        .with_certificate(certificate_of(&ready.secret)?.as_str())
+        .with_certificate(certificate_of(&context.ready.secret)?.as_str())
         .and_then(tls::default::client::Builder::build)
         .map_err(|error| io::Error::other(error.to_string()))?;
     Endpoint::builder()
         .with_tls(tls)
         .map_err(io::Error::other)?
-        .with_io(socket()?)
+        .with_io(socket(context.packet_bytes)?)
         .map_err(io::Error::other)?
         .with_limits(limits()?)
         .map_err(io::Error::other)?
@@ -118,13 +119,14 @@ fn endpoint(ready: &Ready) -> io::Result<Endpoint> {
         .map_err(io::Error::other)
 }
 
-fn socket() -> io::Result<socket::Default> {
+fn socket(packet_bytes: u16) -> io::Result<socket::Default> {
+    let mtu_bytes = packet_bytes + IP_AND_UDP_HEADER_BYTES;
     socket::Default::builder()
         .with_receive_address((Ipv4Addr::LOCALHOST, 0).into())?
         .with_send_buffer_size(SOCKET_BUFFER_BYTES)?
         .with_recv_buffer_size(SOCKET_BUFFER_BYTES)?
-        .with_max_mtu(MTU_BYTES)?
-        .with_initial_mtu(MTU_BYTES)?
+        .with_max_mtu(mtu_bytes)?
+        .with_initial_mtu(mtu_bytes)?
         .build()
 }
 

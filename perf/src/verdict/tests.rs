@@ -64,6 +64,19 @@ fn a_held_up_server_alone_is_excused() {
 }
 
 #[test]
+fn a_late_relay_or_a_stolen_core_is_taken_for_the_transport() {
+    let late = Findings { held_up: vec!["the relay was late".to_owned()], ..findings() };
+    assert!(matches!(judge(&late, STALL_US_MAX), Judgement::Stalled(reasons) if reasons.len() == 1));
+    let stolen = |generator_steal_us| Findings { generator_steal_us, ..findings() };
+    assert!(matches!(judge(&stolen(20_000.0), STALL_US_MAX), Judgement::Stalled(_)));
+    assert_eq!(
+        judge(&stolen(STEAL_TICK_US), STALL_US_MAX),
+        Judgement::Passed,
+        "one tick may be any part of it"
+    );
+}
+
+#[test]
 fn a_run_with_a_failed_repeat_gives_figures() {
     let reasons = ["a".to_owned(), "b".to_owned(), "a".to_owned()];
     let mut repeats = Repeats { passed: 3, stalled: 2, failed: 0 };

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::{Measurement, Repeat, Title, choose, measure_all};
-use crate::args::{Common, Defaults};
+use super::{Measurement, Repeat, Title, choose, measure_all, ways_of_waiting};
+use crate::args::{Common, Defaults, Packets};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::load::Tally;
 use crate::peer::{Client, MESSAGE_HEADER_BYTES, MessageHeader, Request, Sent, read_total};
-use crate::peers::{ClientContext, Peer};
+use crate::peers::Peer;
 use crate::result::{Pace, Waiting};
 use crate::serve::{PeerServer, cpu_seconds};
 use crate::stall::StallMeter;
@@ -23,8 +23,8 @@ use crate::verdict::Findings;
 
 /// Of a message to a reliable peer.
 pub const MESSAGE_BYTES: usize = 64 << 10;
-/// Of a message to one that sends datagrams as they are: what fits a packet.
-pub const DATAGRAM_BYTES: usize = 1_400;
+/// Of a full packet so much is left out by a message to one that sends datagrams as they are.
+pub const DATAGRAM_OVERHEAD_BYTES: usize = 52;
 /// Given to the transport before it is polled again.
 const BYTES_PER_TURN_MAX: usize = 128 << 10;
 /// The total is asked for again after so long: the question may be lost where nothing is sent again.
@@ -36,7 +36,7 @@ const STALL_PART_MAX: f64 = 0.01;
 /// The command's own choice of effort.
 const DEFAULTS: Defaults = Defaults { repeats: 5, seconds: 2.0, warmup_seconds: 0.5, report: None };
 
-const _: () = assert!(DATAGRAM_BYTES >= MESSAGE_HEADER_BYTES && MESSAGE_BYTES <= BYTES_PER_TURN_MAX);
+const _: () = assert!(MESSAGE_BYTES >= MESSAGE_HEADER_BYTES && MESSAGE_BYTES <= BYTES_PER_TURN_MAX);
 
 /// The command line of `bulk`.
 #[derive(ClapArgs, Clone, Debug)]
@@ -45,12 +45,15 @@ pub struct Args {
     /// Which transports, in turns [default: all in this program].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub peer: Vec<String>,
-    /// How both ends wait.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "polling")]
+    /// How both ends wait [default: polling; blocking behind a relay that has no core of its own].
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub waiting: Vec<Waiting>,
-    /// Bytes of a message [default: 65536, or 1400 where messages are datagrams].
+    /// Bytes of a message [default: 65536; 1400 where messages are datagrams, or what packets hold].
     #[arg(long, value_name = "BYTES")]
     pub message_bytes: Option<usize>,
+    /// Packets.
+    #[command(flatten)]
+    pub packets: Packets,
     /// What every measurement has.
     #[command(flatten)]
     pub common: Common,
@@ -62,12 +65,13 @@ pub struct Args {
 /// A wrong argument, before anything is measured.
 pub fn run(args: &Args) -> Result<std::process::ExitCode> {
     let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
-    for &waiting in &args.waiting {
-        for peer in choose(&args.peer, args.common.network.is_some())? {
-            measurements.push(Box::new(Bulk::new(peer, waiting, args.message_bytes)?));
+    for waiting in ways_of_waiting(&args.waiting, &args.common)? {
+        for peer in choose(&args.peer, args.common.network.is_some(), args.packets)? {
+            measurements.push(Box::new(Bulk::new(peer, waiting, args.message_bytes, args.packets)?));
         }
     }
     let mut context = Context::new("bulk", &args.common, DEFAULTS)?;
+    context.packets = args.packets;
     let outcome = measure_all(&mut context, measurements);
     Ok(context.finish(outcome))
 }
@@ -84,10 +88,12 @@ impl Bulk {
     ///
     /// # Errors
     /// A message that is too small to be numbered or too large for the peer.
-    pub fn new(peer: Peer, waiting: Waiting, message_bytes: Option<usize>) -> Result<Self> {
-        let usual = if peer.reliable { MESSAGE_BYTES } else { DATAGRAM_BYTES };
-        let message_bytes = message_bytes.unwrap_or(usual.min(peer.message_bytes_max));
-        super::check_message_bytes(&peer, message_bytes)?;
+    pub fn new(peer: Peer, waiting: Waiting, message_bytes: Option<usize>, packets: Packets) -> Result<Self> {
+        let packet_bytes = packets.bytes();
+        let datagram_bytes = usize::from(packet_bytes) - DATAGRAM_OVERHEAD_BYTES;
+        let usual = if peer.reliable { MESSAGE_BYTES } else { datagram_bytes };
+        let message_bytes = message_bytes.unwrap_or(usual.min((peer.message_bytes_max)(packet_bytes)));
+        super::check_message_bytes(&peer, message_bytes, packets)?;
         Ok(Self { peer, waiting, message_bytes })
     }
 }
@@ -109,15 +115,19 @@ impl Measurement for Bulk {
             move |source| Error::Transport { subject, doing, source }
         };
         let mut server = PeerServer::start(&self.peer, self.waiting, context)?;
-        let client_context = ClientContext { ready: server.ready(), waiting: self.waiting };
-        let client = (self.peer.connect)(&client_context).map_err(broke("connecting"))?;
+        let client = (self.peer.connect)(&server.client_context()).map_err(broke("connecting"))?;
         let mut sender = Sender::new(client, self.waiting, self.message_bytes, context);
-        let before = server.process().usage()?;
+        let before = server.begin()?;
         let cpu_before_s = cpu_seconds();
         let course = sender.run(context).map_err(broke("sending"))?;
         let cpu_s = cpu_seconds() - cpu_before_s;
-        let after = server.process().usage()?;
-        Ok(self.repeat_of(&sender, course, cpu_s, after.cpu_s - before.cpu_s, context))
+        let mut held_up = Repeat::default();
+        let after = server.end(&mut held_up)?;
+        let mut repeat = self.repeat_of(&sender, course, cpu_s, after.cpu_s - before.cpu_s, context);
+        // What was wanted is a mean over seconds: of what held it up only the relay's lateness says something.
+        repeat.findings.held_up = held_up.findings.held_up;
+        repeat.figures.extend(held_up.figures.remove_entry("relay_late_us_p99"));
+        Ok(repeat)
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::{Measurement, Repeat, Title, choose, measure_all};
-use crate::args::{Common, Defaults};
+use super::{Measurement, Repeat, Title, choose, measure_all, ways_of_waiting};
+use crate::args::{Common, Defaults, Packets};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::peer::{MESSAGE_HEADER_BYTES, MessageHeader, Request, Sent};
-use crate::peers::{ClientContext, Gather, Peer};
+use crate::peers::{Gather, Peer};
 use crate::record::{INTERVAL, Recorder};
 use crate::result::{Pace, Waiting};
 use crate::serve::PeerServer;
@@ -38,12 +38,15 @@ pub struct Args {
     /// Which transports, in turns [default: all in this program].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub peer: Vec<String>,
-    /// How both ends wait.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "polling")]
+    /// How both ends wait [default: polling; blocking behind a relay that has no core of its own].
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub waiting: Vec<Waiting>,
     /// How many connections there are, each a run of its own.
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000,10000,50000")]
     pub connections: Vec<usize>,
+    /// Packets.
+    #[command(flatten)]
+    pub packets: Packets,
     /// What every measurement has; the time is given by the number of connections.
     #[command(flatten)]
     pub common: Common,
@@ -55,8 +58,8 @@ pub struct Args {
 /// A wrong argument, before anything is measured.
 pub fn run(args: &Args) -> Result<std::process::ExitCode> {
     let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
-    for &waiting in &args.waiting {
-        let peers = choose(&args.peer, args.common.network.is_some())?;
+    for waiting in ways_of_waiting(&args.waiting, &args.common)? {
+        let peers = choose(&args.peer, args.common.network.is_some(), args.packets)?;
         for peer in &peers {
             measurements.push(Box::new(FirstReply { peer: *peer, waiting }));
         }
@@ -75,13 +78,14 @@ pub fn run(args: &Args) -> Result<std::process::ExitCode> {
         }
     }
     let mut context = Context::new("connect", &args.common, DEFAULTS)?;
+    context.packets = args.packets;
     raise_open_files();
     let outcome = measure_all(&mut context, measurements);
     Ok(context.finish(outcome))
 }
 
 /// As many sockets as this user may have.
-fn raise_open_files() {
+pub(crate) fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // Where it fails fewer connections are possible, and the run says so.
@@ -117,11 +121,10 @@ impl Measurement for Connections {
             move |source| Error::Transport { subject, doing, source }
         };
         let mut server = PeerServer::start(&self.peer, self.waiting, context)?;
-        let client_context = ClientContext { ready: server.ready(), waiting: self.waiting };
-        let mut crowd = (self.gather)(&client_context).map_err(broke("preparing to connect"))?;
+        let mut crowd = (self.gather)(&server.client_context()).map_err(broke("preparing to connect"))?;
         // What the first one brings about once and for all is no cost of a connection.
         crowd.grow(1).map_err(broke("connecting"))?;
-        let before = server.process().usage()?;
+        let before = server.begin()?;
         let began = Instant::now();
         let mut made = 0;
         while made < self.connections {
@@ -131,22 +134,25 @@ impl Measurement for Connections {
             made += step;
         }
         let seconds = began.elapsed().as_secs_f64();
+        let made_at = server.process().usage()?;
         // What comes right after a handshake belongs to it: new tickets, new ids, acknowledgements.
         let settled = Instant::now() + Duration::from_millis(300);
         while Instant::now() < settled {
             crowd.poll().map_err(broke("idling"))?;
         }
-        let after = server.process().usage()?;
+        let mut held_up = Repeat::default();
+        let after = server.end(&mut held_up)?;
         let count = self.connections as f64;
         let figures = [
             ("handshakes_per_s", count / seconds),
             ("server_bytes_per_connection", after.rss_bytes.saturating_sub(before.rss_bytes) as f64 / count),
-            ("server_cpu_us_per_handshake", (after.cpu_s - before.cpu_s) * 1e6 / count),
+            ("server_cpu_us_per_handshake", (made_at.cpu_s - before.cpu_s) * 1e6 / count),
         ];
-        Ok(Repeat {
-            figures: BTreeMap::from(figures.map(|(name, value)| (name.to_owned(), value))),
-            ..Repeat::default()
-        })
+        let mut repeat = Repeat::default();
+        repeat.figures.extend(figures.map(|(name, value)| (name.to_owned(), value)));
+        repeat.figures.extend(held_up.figures.remove_entry("relay_late_us_p99"));
+        repeat.findings.held_up = held_up.findings.held_up;
+        Ok(repeat)
     }
 }
 
@@ -162,8 +168,7 @@ impl FirstReply {
     fn once(&self, server: &PeerServer) -> std::io::Result<Option<Duration>> {
         let began = Instant::now();
         let deadline = began + REPLY_MAX;
-        let mut client =
-            (self.peer.connect)(&ClientContext { ready: server.ready(), waiting: self.waiting })?;
+        let mut client = (self.peer.connect)(&server.client_context())?;
         let mut message = [0; MESSAGE_BYTES];
         MessageHeader { request: Request::Echo, number: 0 }.write(&mut message);
         let (mut sent, mut reply_at) = (false, None);

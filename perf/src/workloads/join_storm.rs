@@ -22,6 +22,7 @@ use crate::product::runtime::on_generator;
 use crate::product::target::{Target, TargetArgs};
 use crate::record::{INTERVAL, Recorder};
 use crate::result::Pace;
+use crate::stall::StallMeter;
 use crate::verdict::Findings;
 
 const DEFAULTS: Defaults = Defaults { repeats: 3, seconds: 1.0, warmup_seconds: 0.0, report: None };
@@ -141,10 +142,21 @@ async fn prepare(tickets: &ControlPlane, edits: u32) -> Result<(Client, Document
     }
 }
 
+async fn watch_turns(stall: Rc<StallMeter>) {
+    loop {
+        stall.turn(Instant::now());
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Everybody joins at once. The documents stay open until all have one.
 async fn storm(clients: &[Client], id: &str) -> Result<(Repeat, Vec<Document>)> {
     let mut recorder = Recorder::new(INTERVAL, INTERVAL);
     let mut tasks = JoinSet::new();
+    // Looks at the clock in every turn of the runtime; ends with this function.
+    let stall = Rc::new(StallMeter::default());
+    let mut watch = JoinSet::new();
+    watch.spawn_local(watch_turns(Rc::clone(&stall)));
     let began = Instant::now();
     for client in clients {
         let mut document = clients::join(client, id, true)?;
@@ -176,7 +188,12 @@ async fn storm(clients: &[Client], id: &str) -> Result<(Repeat, Vec<Document>)> 
         ("joins_per_s", replies as f64 / all_joined.as_secs_f64().max(f64::MIN_POSITIVE)),
     ];
     let repeat = Repeat {
-        findings: Findings { tally, reasons, ..Findings::default() },
+        findings: Findings {
+            tally,
+            generator_stall_us: stall.take_longest_us(),
+            reasons,
+            ..Findings::default()
+        },
         figures: figures.map(|(name, figure)| (name.to_owned(), figure)).into(),
         latencies: [("joined".to_owned(), recorder)].into(),
         ..Repeat::default()

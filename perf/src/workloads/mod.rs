@@ -17,7 +17,9 @@ pub mod stages;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::context::{Context, Effort};
+use crate::args::{Common, Packets};
+use crate::context::{Context, Cores, Effort};
+use crate::environment::steal_seconds;
 use crate::error::{Error, Result};
 use crate::peer::MESSAGE_HEADER_BYTES;
 use crate::peers::{self, Peer};
@@ -87,14 +89,18 @@ impl Course {
         let wanted = if in_time { effort.repeats } else { 1 };
         let attempts_max = if in_time { wanted.saturating_mul(ATTEMPTS_PER_REPEAT_MAX) } else { 1 };
         let tried = self.repeats.passed + self.repeats.stalled + self.repeats.failed;
-        !self.broken
-            && self.repeats.passed + self.repeats.failed < wanted
-            && tried < attempts_max
+        !self.broken && self.repeats.passed + self.repeats.failed < wanted && tried < attempts_max
     }
 
     fn repeat_once(&mut self, context: &Context) {
+        let steal_before_s = steal_seconds(&[context.cores.client]);
         let repeat = match self.measurement.repeat(context) {
-            Ok(repeat) => repeat,
+            Ok(mut repeat) => {
+                let stolen_s = steal_seconds(&[context.cores.client]).zip(steal_before_s);
+                repeat.findings.generator_steal_us =
+                    stolen_s.map_or(0.0, |(now, before)| (now - before) * 1e6);
+                repeat
+            }
             Err(error) => {
                 self.broken = true;
                 self.repeats.failed += 1;
@@ -210,6 +216,9 @@ fn title(measurement: &dyn Measurement, context: &Context) -> Title {
     if let Some(network) = &context.network {
         title.parameters.insert("network".to_owned(), network.to_string().into());
     }
+    if let Some(packet_bytes) = context.packets.packet_bytes {
+        title.parameters.insert("packet_bytes".to_owned(), packet_bytes.into());
+    }
     title
 }
 
@@ -222,26 +231,56 @@ fn become_generator(context: &Context) -> Result<()> {
 }
 
 /// The peers of these names; all that can, where there are none.
-fn choose(names: &[String], through_relay: bool) -> Result<Vec<Peer>> {
+fn choose(names: &[String], through_relay: bool, packets: Packets) -> Result<Vec<Peer>> {
     if names.is_empty() {
-        return Ok(peers::all().into_iter().filter(|peer| !through_relay || peer.crosses_relay()).collect());
+        let can = |peer: &Peer| (!through_relay || peer.crosses_relay()) && peer.fills(packets.bytes());
+        return Ok(peers::all().into_iter().filter(can).collect());
     }
     let chosen: Vec<Peer> = names.iter().map(|name| peers::find(name)).collect::<Result<_>>()?;
+    if let Some(peer) = chosen.iter().find(|peer| !peer.fills(packets.bytes())) {
+        return Err(Error::Usage(format!(
+            "--packet-bytes {}: packets of {} hold {} bytes at most",
+            packets.bytes(),
+            peer.name,
+            peer.packet_bytes_max.unwrap_or(u16::MAX)
+        )));
+    }
     match chosen.iter().find(|peer| through_relay && !peer.crosses_relay()) {
-        Some(peer) => {
-            Err(Error::Usage(format!("--network: the relay carries datagrams, which {} does not send", peer.name)))
-        }
+        Some(peer) => Err(Error::Usage(format!(
+            "--network: the relay carries datagrams, which {} does not send",
+            peer.name
+        ))),
         None => Ok(chosen),
     }
 }
 
+/// How both ends wait, one run for each; what suits the machine, where nobody says.
+fn ways_of_waiting(asked: &[Waiting], common: &Common) -> Result<Vec<Waiting>> {
+    let cores = Cores::choose(common.client_core, common.server_core)?;
+    let polling_starves_relay = common.network.is_some() && !cores.has_room_for_relay();
+    match asked {
+        [] if polling_starves_relay => Ok(vec![Waiting::Blocking]),
+        [] => Ok(vec![Waiting::Polling]),
+        _ if polling_starves_relay && asked.contains(&Waiting::Polling) => Err(Error::Usage(
+            "--waiting polling with --network: two ends that never sleep leave the relay no core; use --waiting \
+             blocking, or allow three cores"
+                .to_owned(),
+        )),
+        _ => Ok(asked.to_vec()),
+    }
+}
+
 /// A message has room for its number, and the peer takes it.
-fn check_message_bytes(peer: &Peer, message_bytes: usize) -> Result<()> {
-    if (MESSAGE_HEADER_BYTES..=peer.message_bytes_max).contains(&message_bytes) {
+fn check_message_bytes(peer: &Peer, message_bytes: usize, packets: Packets) -> Result<()> {
+    let message_bytes_max = (peer.message_bytes_max)(packets.bytes());
+    if (MESSAGE_HEADER_BYTES..=message_bytes_max).contains(&message_bytes) {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "--message-bytes {message_bytes}: {} takes {MESSAGE_HEADER_BYTES} to {} bytes",
-        peer.name, peer.message_bytes_max
+        "--message-bytes {message_bytes}: {} takes {MESSAGE_HEADER_BYTES} to {message_bytes_max} bytes",
+        peer.name
     )))
 }
+
+#[cfg(test)]
+mod tests;

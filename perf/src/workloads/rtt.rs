@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::{Measurement, Repeat, Title, check_message_bytes, choose, measure_all};
-use crate::args::{Common, Defaults, rate};
+use super::{Measurement, Repeat, Title, check_message_bytes, choose, measure_all, ways_of_waiting};
+use crate::args::{Common, Defaults, Packets, rate};
 use crate::context::Context;
 use crate::drive::drive;
 use crate::error::{Error, Result};
 use crate::load::{Plan, SECOND_NS};
-use crate::peers::{ClientContext, Peer};
+use crate::peers::Peer;
 use crate::result::{Pace, Waiting};
 use crate::serve::PeerServer;
 use crate::verdict::Findings;
@@ -28,8 +28,8 @@ pub struct Args {
     /// Which transports, in turns [default: all in this program].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub peer: Vec<String>,
-    /// How both ends wait.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "polling")]
+    /// How both ends wait [default: polling; blocking behind a relay that has no core of its own].
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub waiting: Vec<Waiting>,
     /// Sizes of the message.
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "64")]
@@ -37,6 +37,9 @@ pub struct Args {
     /// Open loop at so many messages a second; 'closed': the next one leaves when the reply has come.
     #[arg(long, value_name = "PER_SECOND", value_delimiter = ',', default_value = "closed", value_parser = pace)]
     pub rate: Vec<Pace>,
+    /// Packets.
+    #[command(flatten)]
+    pub packets: Packets,
     /// What every measurement has.
     #[command(flatten)]
     pub common: Common,
@@ -57,18 +60,25 @@ fn pace(text: &str) -> Result<Pace, String> {
 /// # Errors
 /// A wrong argument, before anything is measured; Ctrl-C.
 pub fn run(args: &Args) -> Result<std::process::ExitCode> {
-    let peers = choose(&args.peer, args.common.network.is_some())?;
+    let peers = choose(&args.peer, args.common.network.is_some(), args.packets)?;
     let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
-    for &waiting in &args.waiting {
+    for waiting in ways_of_waiting(&args.waiting, &args.common)? {
         for &pace in &args.rate {
             for &message_bytes in &args.message_bytes {
                 for peer in &peers {
-                    measurements.push(Box::new(RoundTrip::new(*peer, waiting, pace, message_bytes)?));
+                    measurements.push(Box::new(RoundTrip::new(
+                        *peer,
+                        waiting,
+                        pace,
+                        message_bytes,
+                        args.packets,
+                    )?));
                 }
             }
         }
     }
     let mut context = Context::new("rtt", &args.common, DEFAULTS)?;
+    context.packets = args.packets;
     let outcome = measure_all(&mut context, measurements);
     Ok(context.finish(outcome))
 }
@@ -86,8 +96,14 @@ impl RoundTrip {
     ///
     /// # Errors
     /// A message that is too small to be numbered or too large for the peer.
-    pub fn new(peer: Peer, waiting: Waiting, pace: Pace, message_bytes: usize) -> Result<Self> {
-        check_message_bytes(&peer, message_bytes)?;
+    pub fn new(
+        peer: Peer,
+        waiting: Waiting,
+        pace: Pace,
+        message_bytes: usize,
+        packets: Packets,
+    ) -> Result<Self> {
+        check_message_bytes(&peer, message_bytes, packets)?;
         Ok(Self { peer, waiting, pace, message_bytes })
     }
 }
@@ -109,10 +125,8 @@ impl Measurement for RoundTrip {
             move |source| Error::Transport { subject, doing, source }
         };
         let mut server = PeerServer::start(&self.peer, self.waiting, context)?;
-        let client_context = ClientContext { ready: server.ready(), waiting: self.waiting };
-        let mut client = (self.peer.connect)(&client_context).map_err(broke("connecting"))?;
-        // Its longest stall counts from here.
-        server.process().usage()?;
+        let mut client = (self.peer.connect)(&server.client_context()).map_err(broke("connecting"))?;
+        server.begin()?;
         let plan = Plan {
             pace: self.pace,
             warmup_ns: context.effort.warmup.as_nanos() as u64,
@@ -121,22 +135,19 @@ impl Measurement for RoundTrip {
         };
         let driven = drive(client.as_mut(), plan, self.waiting, self.message_bytes, &context.interrupt)
             .map_err(broke("sending and receiving"))?;
-        let usage = server.process().usage()?;
         let messages_per_s = driven.tally.replies as f64 / context.effort.measured.as_secs_f64();
-        Ok(Repeat {
+        let mut repeat = Repeat {
             findings: Findings {
                 tally: driven.tally,
                 generator_stall_us: driven.stall_us,
-                server_stall_us: usage.stall_us_max,
                 damaged: driven.damaged,
-                reasons: Vec::new(),
+                ..Findings::default()
             },
-            figures: BTreeMap::from([
-                ("messages_per_s".to_owned(), messages_per_s),
-                ("server_stall_us_max".to_owned(), usage.stall_us_max),
-            ]),
+            figures: BTreeMap::from([("messages_per_s".to_owned(), messages_per_s)]),
             latencies: BTreeMap::from([("round_trip".to_owned(), driven.round_trips)]),
             ..Repeat::default()
-        })
+        };
+        server.end(&mut repeat)?;
+        Ok(repeat)
     }
 }

@@ -39,6 +39,10 @@ struct QuantumClient {
     server: SocketAddr,
     clock: Clock,
     is_connected: bool,
+    /// Whether the connection may have something to send.
+    is_ready: bool,
+    /// When the connection wants to be called, though nothing comes.
+    due: Option<Time>,
 }
 
 /// Connects; returns when the server has answered.
@@ -49,8 +53,9 @@ pub(super) fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>
     socket.connect(server)?;
     let ring = PacketRing::new(socket, PacketRingConfig::default()).map_err(io::Error::other)?;
     let clock = Clock::new();
-    let connection = issuer.connect(now(clock), &config())?;
-    let mut client = QuantumClient { connection, ring, server, clock, is_connected: false };
+    let connection = issuer.connect(now(clock), &config(context.packet_bytes))?;
+    let mut client =
+        QuantumClient { connection, ring, server, clock, is_connected: false, is_ready: true, due: None };
     let give_up = Instant::now() + PATIENCE;
     while !client.is_connected {
         if Instant::now() > give_up {
@@ -62,9 +67,13 @@ pub(super) fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>
 }
 
 impl QuantumClient {
-    /// Takes in and sends out what there is; returns how many messages came.
+    /// Sends out and takes in what there is; returns how many messages came.
     fn turn(&mut self, on_message: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
         let now = self.clock.now();
+        // What was given to be sent does not wait for a look at the socket.
+        if self.is_ready {
+            self.transmit(now)?;
+        }
         let mut inbox = Inbox { on_message, messages: 0, bytes: 0 };
         let connection = &mut self.connection;
         let polled = self
@@ -72,16 +81,18 @@ impl QuantumClient {
             .poll(|_, datagram| connection.handle_datagram(now, datagram, &mut inbox))
             .map_err(io::Error::other)?;
         let (messages, bytes) = (inbox.messages, inbox.bytes);
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if polled.datagrams == 0 && !is_due {
+            return Ok(0);
+        }
         if bytes > 0 {
             self.connection.consume(Channel::Sync, bytes);
         }
-        if self.connection.poll_timeout().is_some_and(|due| due <= now) {
+        if is_due {
             self.connection.handle_timeout(now);
         }
         self.transmit(now)?;
-        if polled.datagrams > 0 || !self.is_connected {
-            self.take_events()?;
-        }
+        self.take_events()?;
         Ok(messages)
     }
 
@@ -98,6 +109,7 @@ impl QuantumClient {
 
     fn transmit(&mut self, now: Time) -> io::Result<()> {
         let mut datagrams = 0;
+        self.is_ready = true;
         while datagrams < DATAGRAMS_PER_TURN {
             let (connection, to) = (&mut self.connection, self.server);
             let datagrams_max = self.ring.train_datagrams_max();
@@ -106,10 +118,16 @@ impl QuantumClient {
                 datagrams += train.datagrams;
                 Some(Train { to, bytes: train.bytes, segment_bytes: train.segment_bytes })
             });
-            if sent.map_err(io::Error::other)? != RingSent::Queued {
-                break;
+            match sent.map_err(io::Error::other)? {
+                RingSent::Queued => {}
+                RingSent::Nothing => {
+                    self.is_ready = false;
+                    break;
+                }
+                RingSent::Full => break,
             }
         }
+        self.due = self.connection.poll_timeout();
         self.ring.flush().map_err(io::Error::other)
     }
 }
@@ -117,7 +135,10 @@ impl QuantumClient {
 impl Client for QuantumClient {
     fn send(&mut self, message: &[u8]) -> io::Result<Sent> {
         match self.connection.send(Channel::Sync, Bytes::copy_from_slice(message)) {
-            Ok(()) => Ok(Sent::Taken),
+            Ok(()) => {
+                self.is_ready = true;
+                Ok(Sent::Taken)
+            }
             Err(SendError::Full) => Ok(Sent::Full),
             Err(error) => Err(io::Error::other(error)),
         }
@@ -127,7 +148,7 @@ impl Client for QuantumClient {
         let messages = self.turn(on_message)?;
         let Some(deadline) = wait_until.filter(|_| messages == 0) else { return Ok(()) };
         let left = deadline.saturating_duration_since(Instant::now());
-        let due = self.connection.poll_timeout().map(|due| due.since(self.clock.now()).as_duration());
+        let due = self.due.map(|due| due.since(self.clock.now()).as_duration());
         let until = due.map_or(left, |due| due.min(left));
         self.ring.wait(Some(until), || true).map_err(io::Error::other)?;
         self.turn(on_message).map(drop)

@@ -49,7 +49,7 @@ pub(super) fn gather(context: &ClientContext<'_>) -> io::Result<Box<dyn Crowd>> 
         ring,
         server: context.ready.address,
         issuer: Issuer::parse(&context.ready.secret)?,
-        config: config(),
+        config: config(context.packet_bytes),
         clock: Clock::new(),
         connections: HashMap::new(),
         touched: Vec::new(),

@@ -63,7 +63,7 @@ pub(super) fn serve(context: &ServerContext<'_>) -> io::Result<()> {
         half_open_max: CONNECTIONS_MAX,
         recent_ids_max: CONNECTIONS_MAX,
     };
-    let mut endpoint = Endpoint::new(config(), limits, entropy()?);
+    let mut endpoint = Endpoint::new(config(context.packet_bytes), limits, entropy()?);
     endpoint.set_ticket_keys(issuer.keys());
     let ring = PacketRing::new(bind_server()?, PacketRingConfig::default()).map_err(io::Error::other)?;
     (context.ready)(Ready { address: ring.local_addr()?, secret: issuer.secret() });
@@ -99,8 +99,12 @@ impl Server {
             .ring
             .poll(|from, datagram| endpoint.handle_datagram(now, from, datagram, inbox))
             .map_err(io::Error::other)?;
+        let is_due = self.endpoint.poll_timeout().is_some_and(|due| due <= now.mono);
+        if polled.datagrams == 0 && !is_due {
+            return Ok(polled.more);
+        }
         self.answer();
-        if self.endpoint.poll_timeout().is_some_and(|due| due <= now.mono) {
+        if is_due {
             self.endpoint.handle_timeout(now.mono);
         }
         let sent = self.transmit(now.mono)?;

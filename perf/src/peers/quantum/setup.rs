@@ -8,8 +8,6 @@ use quantum::{Config, Connection, Now};
 use rt::{Clock, SocketOptions};
 use wire::{Guuid, Ticket, TicketKeyRing};
 
-/// Bytes of a full datagram: the most that an Ethernet path carries with room for an IPv6 header, as for the others.
-const DATAGRAM_BYTES: usize = 1_452;
 /// What a client's socket asks for to hold what comes while it is away; the kernel gives no more than its own limit.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Largest message.
@@ -20,8 +18,8 @@ const TICKET_KEY_ID: u32 = 1;
 const TICKET_KEY_BYTES: usize = 32;
 
 /// The settings of both ends: the product's own but for the datagram's size.
-pub(super) fn config() -> Arc<Config> {
-    Arc::new(Config { datagram_bytes_max: DATAGRAM_BYTES, ..Config::default() })
+pub(super) fn config(packet_bytes: u16) -> Arc<Config> {
+    Arc::new(Config { datagram_bytes_max: usize::from(packet_bytes), ..Config::default() })
 }
 
 /// A client's socket.

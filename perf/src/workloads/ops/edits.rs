@@ -9,6 +9,7 @@ use bytes::Bytes;
 use editing::{Author, Contents, author_of};
 use tokio::task::JoinSet;
 
+use super::progress::Progress;
 use crate::context::Interrupt;
 use crate::error::{Error, Result};
 use crate::load::{Due, Load, Plan};
@@ -45,8 +46,8 @@ pub(crate) struct Edits {
     shape: Shape,
     /// Whether edits may come twice, since the node forgets some.
     forgets: bool,
-    /// Whether Ctrl-C ends the load, and what it gave until then counts.
-    ends_early: bool,
+    /// Says how it goes where that takes long: then Ctrl-C ends the load, and what it gave until then counts.
+    progress: RefCell<Option<Progress>>,
     /// When Ctrl-C came.
     stopped_ns: Cell<Option<u64>>,
     load: RefCell<Load>,
@@ -88,7 +89,7 @@ struct Unsent {
 
 impl Edits {
     /// Begins now.
-    pub(crate) fn begin(plan: Plan, shape: Shape, forgets: bool, ends_early: bool) -> Rc<Self> {
+    pub(crate) fn begin(plan: Plan, shape: Shape, forgets: bool, progress: Option<Progress>) -> Rc<Self> {
         let measured = Duration::from_nanos(plan.measured_ns);
         let counts = Counts {
             edit_to_durable: Recorder::new(INTERVAL, measured),
@@ -108,7 +109,7 @@ impl Edits {
             plan,
             shape,
             forgets,
-            ends_early,
+            progress: RefCell::new(progress),
             stopped_ns: Cell::new(None),
             load: RefCell::new(Load::new(plan)),
             flights: RefCell::new(std::iter::repeat_with(flight).take(shape.documents).collect()),
@@ -138,10 +139,13 @@ impl Edits {
             self.stall.turn(now);
             let now_ns = self.ns(now);
             if interrupt.is_set() && self.stopped_ns.get().is_none() {
-                if !self.ends_early {
+                if self.progress.borrow().is_none() {
                     return Err(Error::Interrupted);
                 }
                 self.stopped_ns.set(Some(now_ns));
+            }
+            if let Some(progress) = self.progress.borrow_mut().as_mut() {
+                progress.turn(now_ns);
             }
             for _ in 0..EDITS_PER_TURN {
                 let Some(due) = self.poll_send(now_ns) else { break };
@@ -227,6 +231,9 @@ impl Edits {
             counts.durable_meanwhile += u64::from(is_measured);
             if let Some(timed) = load.handle_reply(number, now_ns) {
                 counts.edit_to_durable.record(timed.at_ns, timed.latency_ns);
+                if let Some(progress) = self.progress.borrow_mut().as_mut() {
+                    progress.note_durable(timed.latency_ns);
+                }
             }
         });
         if is_measured {
@@ -287,7 +294,11 @@ impl Edits {
 
     fn note_read(&self, counts: &mut Counts, due_ns: u64, now_ns: u64) {
         if self.is_measured(due_ns) {
-            counts.edit_to_reader.record(due_ns - self.plan.warmup_ns, now_ns.saturating_sub(due_ns));
+            let latency_ns = now_ns.saturating_sub(due_ns);
+            counts.edit_to_reader.record(due_ns - self.plan.warmup_ns, latency_ns);
+            if let Some(progress) = self.progress.borrow_mut().as_mut() {
+                progress.note_read(latency_ns);
+            }
         }
     }
 

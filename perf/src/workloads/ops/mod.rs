@@ -2,6 +2,7 @@
 
 mod edits;
 mod growth;
+mod progress;
 mod room;
 
 use std::process::ExitCode;
@@ -14,12 +15,14 @@ use tokio::task::JoinSet;
 use wire::Access;
 
 use self::edits::{Edits, Shape};
+use self::progress::Progress;
 use self::room::Room;
 use super::{Measurement, Repeat, Title, measure_all};
 use crate::args::{Common, Defaults, rate};
 use crate::context::{Context, Effort};
 use crate::error::{Error, Result};
 use crate::load::Plan;
+use crate::node_child::NodeProcess;
 use crate::product::clients;
 use crate::product::monitor::{CELL, Monitor, Watch};
 use crate::product::runtime::on_generator;
@@ -171,12 +174,13 @@ impl Measurement for Ops {
         let (control, api_key) = (self.target.control.clone(), self.target.api_key.clone());
         let (shape, kill_at) = (self.shape.shape(), self.kill_at);
         let interrupt = context.interrupt.clone();
-        let ends_early = self.growth_mb_per_h_max.is_some();
+        let progress = self.growth_mb_per_h_max.map(|_| context.progress.clone());
         let node = self.target.take_node();
         let work = || async move {
             let tickets = Target::session(&control, api_key.as_deref(), Access::Write).await?;
             let mut room = Room::open(&tickets, shape).await?;
-            let edits = Edits::begin(plan, shape, kill_at.is_some(), ends_early);
+            let progress = progress.map(|bar| Progress::new(bar, node.as_ref().map(NodeProcess::id)));
+            let edits = Edits::begin(plan, shape, kill_at.is_some(), progress);
             let cell = (measured >= CELL * 2).then_some(CELL);
             let watch = Watch { begin: edits.origin() + warmup, kill_at, cell };
             let monitor = node.map(|node| Monitor::start(node, watch)).transpose()?;
