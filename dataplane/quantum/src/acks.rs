@@ -8,8 +8,10 @@ use crate::ranges::RangeSet;
 
 /// The most ranges remembered; older ones are given up, and their packets count as lost.
 const RANGES_MAX: usize = 64;
-/// An acknowledgement is due at once when this many packets that ask for one have come.
-const ELICITING_MAX: u32 = 2;
+/// An acknowledgement is due at once when this many packets that ask for one have come: as many as the least congestion
+/// window lets out. Where both ends send, most acknowledgements ride on data then; by twos they were a third of all
+/// datagrams at 50,000 edits a second.
+const ELICITING_MAX: u32 = 4;
 /// Packets of acknowledgements alone ask for one themselves once the ranges are this many.
 const RANGES_SHEDDING: usize = 8;
 
@@ -107,16 +109,19 @@ mod tests {
         acks.on_packet(at(10), 0, true, DELAY);
         assert_eq!(acks.deadline(), Some(at(2_010)));
         acks.on_packet(at(20), 1, true, DELAY);
-        assert!(acks.is_due(at(20)), "the second packet");
+        acks.on_packet(at(20), 2, true, DELAY);
+        assert!(!acks.is_due(at(20)), "three packets");
+        acks.on_packet(at(20), 3, true, DELAY);
+        assert!(acks.is_due(at(20)), "the fourth packet");
         let mut buffer = [0; 100];
-        assert_eq!(acks.write(at(20), &mut Writer::new(&mut buffer)), Some(1));
-        acks.on_packet(at(30), 3, true, DELAY);
+        assert_eq!(acks.write(at(20), &mut Writer::new(&mut buffer)), Some(3));
+        acks.on_packet(at(30), 5, true, DELAY);
         assert!(acks.is_due(at(30)), "a gap");
         acks.write(at(30), &mut Writer::new(&mut buffer));
-        acks.on_packet(at(40), 2, true, DELAY);
+        acks.on_packet(at(40), 4, true, DELAY);
         assert!(acks.is_due(at(40)), "out of order");
         acks.write(at(40), &mut Writer::new(&mut buffer));
-        acks.on_packet(at(50), 4, false, DELAY);
+        acks.on_packet(at(50), 6, false, DELAY);
         assert!(!acks.is_pending(), "acknowledgements would answer each other for ever");
     }
 }
