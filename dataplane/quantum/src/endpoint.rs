@@ -22,6 +22,8 @@ use crate::timer_heap::TimerHeap;
 
 /// Datagrams that one connection sends before the next has its turn.
 const BURST_DATAGRAMS: usize = 8;
+/// Datagrams and trains in a row that leave before those that can wait have one.
+const AHEAD_MAX: u32 = 16;
 
 /// How much an endpoint holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +47,8 @@ struct Slot {
     remote: SocketAddr,
     /// Whether the slot is in the list of those that may have something to send.
     is_ready: bool,
+    /// Whether it is in the list of those whose turn comes after the others'.
+    is_behind: bool,
     is_half_open: bool,
 }
 
@@ -62,6 +66,11 @@ pub struct Endpoint {
     half_open: usize,
     timers: TimerHeap,
     ready: VecDeque<ConnectionKey>,
+    /// Those with something that can wait: one message of which thousands leave at once must not keep everybody else's
+    /// packets waiting.
+    behind: VecDeque<ConnectionKey>,
+    /// What has left of `ready` while others waited in `behind`.
+    ahead: u32,
     burst: usize,
     events: VecDeque<(ConnectionKey, Event)>,
     stats: EndpointStats,
@@ -99,6 +108,8 @@ impl Endpoint {
             half_open: 0,
             timers: TimerHeap::default(),
             ready: VecDeque::new(),
+            behind: VecDeque::new(),
+            ahead: 0,
             burst: 0,
             events: VecDeque::new(),
             stats: EndpointStats::default(),
@@ -196,7 +207,13 @@ impl Endpoint {
         self.generation = generation;
         let now_unix_s = now.unix_ms / 1_000;
         let expires = connection.session().map_or(now_unix_s, |ticket| ticket.expires_unix_s);
-        entry.insert(Slot { connection, remote: from, is_ready: false, is_half_open: true });
+        entry.insert(Slot {
+            connection,
+            remote: from,
+            is_ready: false,
+            is_behind: false,
+            is_half_open: true,
+        });
         self.stats.recent_ids_evicted += self.recent.insert(id, expires, now_unix_s);
         self.stats.connections_opened += 1;
         self.half_open += 1;
@@ -235,7 +252,7 @@ impl Endpoint {
     /// then.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.behind.is_empty() {
             return Some(Time::ZERO);
         }
         self.timers.peek().map(|(at, _)| at)
@@ -255,27 +272,35 @@ impl Endpoint {
         buffer: &mut [u8],
         datagrams_max: usize,
     ) -> Option<(SocketAddr, Transmit)> {
-        while let Some(&key) = self.ready.front() {
-            let Some(slot) = self.slot_mut(key) else {
-                self.ready.pop_front();
+        loop {
+            let is_behind = self.ready.is_empty() || (self.ahead >= AHEAD_MAX && !self.behind.is_empty());
+            let list = if is_behind { &mut self.behind } else { &mut self.ready };
+            let key = *list.front()?;
+            let Some(slot) = self.slots.get_mut(key.slot()).filter(|slot| slot.connection.key() == key)
+            else {
+                list.pop_front();
                 continue;
             };
             if let Some(train) = slot.connection.poll_transmit_train(now, buffer, datagrams_max) {
                 let remote = slot.remote;
                 self.stats.datagrams_sent += train.datagrams as u64;
+                self.ahead = if is_behind { 0 } else { self.ahead.saturating_add(1) };
                 self.burst += train.datagrams;
                 if self.burst >= BURST_DATAGRAMS {
                     self.burst = 0;
-                    self.ready.rotate_left(1);
+                    list.rotate_left(1);
                 }
                 return Some((remote, train));
             }
-            slot.is_ready = false;
-            self.ready.pop_front();
+            if is_behind {
+                slot.is_behind = false;
+            } else {
+                slot.is_ready = false;
+            }
+            list.pop_front();
             self.burst = 0;
             self.settle(key);
         }
-        None
     }
 
     /// The next event of any connection.
@@ -288,6 +313,25 @@ impl Endpoint {
         let slot = self.slot_mut(key).ok_or(SendError::Closed)?;
         let result = slot.connection.send(channel, message);
         self.mark_ready(key);
+        result
+    }
+
+    /// Queues a message that can wait: its connection has its turn after those that have anything else to send, and now and
+    /// then between them. Messages of one channel keep their order.
+    pub fn send_behind(
+        &mut self,
+        key: ConnectionKey,
+        channel: Channel,
+        message: Bytes,
+    ) -> Result<(), SendError> {
+        let slot = self.slot_mut(key).ok_or(SendError::Closed)?;
+        let result = slot.connection.send(channel, message);
+        if !std::mem::replace(&mut slot.is_behind, true) {
+            if self.behind.is_empty() {
+                self.ahead = 0;
+            }
+            self.behind.push_back(key);
+        }
         result
     }
 

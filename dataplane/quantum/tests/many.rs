@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{Inbox, UNIX_S, client_address, keys, sealed_ticket};
-use quantum::{Channel, Config, Connection, Endpoint, EndpointLimits, Now};
+use quantum::{Channel, Config, Connection, ConnectionKey, Endpoint, EndpointLimits, Now};
 use wire::{Guuid, Span, Time};
 
 const CLIENTS: u16 = 1_000;
@@ -57,6 +57,19 @@ impl Crowd {
         }
         self.now += Span::from_us(500);
         order
+    }
+
+    /// Everybody has connected and is silent, and no timer is near; returns what came from each.
+    fn settle(&mut self) -> Vec<(ConnectionKey, Channel, Vec<u8>)> {
+        for client in &mut self.clients {
+            client.send(Channel::Sync, Bytes::from_static(b"here")).unwrap();
+        }
+        for _ in 0..28 {
+            self.turn();
+        }
+        self.now += Span::from_ms(1_000);
+        assert!(self.turn().is_empty());
+        std::mem::take(&mut self.at_node.messages)
     }
 }
 
@@ -112,4 +125,36 @@ fn a_driver_that_stops_sending_early_sleeps_over_it() {
     assert!(crowd.node.poll_timeout().is_some_and(|due| due <= crowd.now));
     crowd.turn();
     assert!(crowd.node.poll_timeout().is_some_and(|due| due >= crowd.now));
+}
+
+#[test]
+fn a_message_for_everybody_keeps_the_others_waiting() {
+    let mut crowd = Crowd::new();
+    let present = crowd.settle();
+    assert_eq!(present.len(), usize::from(CLIENTS));
+    for (key, channel, _) in &present {
+        crowd.node.send_behind(*key, *channel, Bytes::from_static(b"for all")).unwrap();
+    }
+    let (last, channel, _) = present[usize::from(CLIENTS) - 1];
+    crowd.node.send(last, channel, Bytes::from_static(b"for one")).unwrap();
+    let order = crowd.turn();
+    assert_eq!(order[0], CLIENTS - 1, "who is sent something of its own");
+    assert_eq!(order.len(), usize::from(CLIENTS), "one datagram to each, and all of it now");
+    let messages: Vec<_> =
+        crowd.at_client[usize::from(CLIENTS) - 1].messages.iter().map(|m| &m.2[..]).collect();
+    assert_eq!(messages, [&b"for all"[..], b"for one"], "a channel keeps its order");
+}
+
+#[test]
+fn what_can_wait_waits_as_long_as_anybody_else_sends() {
+    let mut crowd = Crowd::new();
+    let present = crowd.settle();
+    let (waiting, others) = present.split_first().unwrap();
+    crowd.node.send_behind(waiting.0, waiting.1, Bytes::from_static(b"later")).unwrap();
+    for (key, channel, _) in others {
+        crowd.node.send(*key, *channel, Bytes::from_static(b"now")).unwrap();
+    }
+    let order = crowd.turn();
+    let at = order.iter().position(|&n| n == 0).unwrap();
+    assert!(at > 0 && at < 32, "it left as number {at}");
 }

@@ -314,8 +314,13 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
             let Some(output) = self.sync.poll_output() else { return any };
             any = true;
             match output {
-                Output::Send { to, channel, message } => {
-                    match self.endpoint.send(connection(to), channel, message) {
+                Output::Send { to, channel, message, can_wait } => {
+                    let sent = if can_wait {
+                        self.endpoint.send_behind(connection(to), channel, message)
+                    } else {
+                        self.endpoint.send(connection(to), channel, message)
+                    };
+                    match sent {
                         Ok(()) | Err(SendError::Closed) => {}
                         Err(SendError::Full | SendError::TooLarge { .. }) => self.sync.handle_blocked(to),
                     }

@@ -48,10 +48,16 @@ pub(crate) const QUEUED_UPDATES_MAX: usize = 4_096;
 pub(crate) const QUEUED_BYTES_MAX: usize = 1 << 20;
 /// Ops by which a shared snapshot may be older than the join that it answers.
 pub(crate) const SNAPSHOT_AGE_OPS_MAX: u64 = 1_024;
+/// Ops by which the smallest one may: each is a message of its own to the joiner, a fresh state is one.
+pub(crate) const SNAPSHOT_AGE_OPS_MIN: u64 = 32;
+/// One more for so many bytes of state, whose encoding costs the more the larger it is.
+pub(crate) const SNAPSHOT_BYTES_PER_OP: u64 = 32;
 /// Ops between two state vectors that are remembered for those who fall behind.
 pub(crate) const CHECKPOINT_OPS: u64 = 256;
 /// How many of them are.
 pub(crate) const CHECKPOINTS_MAX: usize = 16;
+/// A document with more subscribers than this lets others' messages go before its ops.
+pub(crate) const SUBSCRIBERS_FEW: usize = 64;
 /// Control messages that wait for one connection to become writable; one more closes it.
 pub(crate) const OWED_MESSAGES_MAX: usize = 4_096;
 /// Bytes of the same.
@@ -69,6 +75,7 @@ const _: () = assert!(PRESENCE_MESSAGE_ENTRIES <= PRESENCE_ENTRIES_MAX);
 const _: () = assert!(PRESENCE_MESSAGE_BYTES < MESSAGE_BYTES_MAX);
 const _: () = assert!(QUEUED_BYTES_MAX < OP_BYTES_MAX && OP_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(CHECKPOINT_OPS * CHECKPOINTS_MAX as u64 >= SNAPSHOT_AGE_OPS_MAX);
+const _: () = assert!(SNAPSHOT_AGE_OPS_MIN < SNAPSHOT_AGE_OPS_MAX);
 const _: () = assert!(OWED_BYTES_MAX > OWED_MESSAGES_MAX * DOCUMENT_ID_BYTES_MAX);
 
 impl Default for SyncConfig {

@@ -10,7 +10,7 @@ use wire::limits::STATE_CHUNK_BYTES;
 use wire::sync::{Channel, Server};
 use wire::{Code, Time};
 
-use crate::config::{OWED_BYTES_MAX, OWED_MESSAGES_MAX};
+use crate::config::{OWED_BYTES_MAX, OWED_MESSAGES_MAX, SUBSCRIBERS_FEW};
 use crate::join::QUARANTINED;
 use crate::output::{Output, Queued, What};
 use crate::{StateSync, SubscriberKey};
@@ -82,6 +82,7 @@ impl StateSync {
     pub(crate) fn broadcast(&mut self, slot: usize, sequence: u64) {
         let document = &self.documents[slot];
         let Some(op) = document.log.get(sequence) else { return };
+        let is_for_many = document.subscribers.len() > SUBSCRIBERS_FEW;
         for &subscription in &document.subscribers {
             let found = &self.subscriptions[subscription];
             if found.content && found.catch_up.is_none() && found.wants(op.writer, sequence) {
@@ -90,7 +91,7 @@ impl StateSync {
                     to: found.key,
                     channel: Channel::Sync,
                     message: op.message.clone(),
-                    what: What::Op { subscription, sequence },
+                    what: What::Op { subscription, sequence, is_for_many },
                 });
             }
         }
@@ -157,7 +158,8 @@ impl StateSync {
     }
 
     fn emit(&mut self, queued: Queued) -> Output {
-        let output = Output::Send { to: queued.to, channel: queued.channel, message: queued.message.clone() };
+        let (to, channel, message) = (queued.to, queued.channel, queued.message.clone());
+        let output = Output::Send { to, channel, message, can_wait: queued.what.can_wait() };
         self.last_polled = Some(queued);
         output
     }
@@ -171,7 +173,7 @@ impl StateSync {
         match queued.what {
             What::Close(..) => {}
             What::Control => self.owe(queued),
-            What::Op { subscription, sequence } | What::KeptOp { subscription, sequence } => {
+            What::Op { subscription, sequence, .. } | What::KeptOp { subscription, sequence } => {
                 if let Some(subscription) = of(subscription, self) {
                     self.subscriptions[subscription].fall_behind(sequence);
                 }

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use wire::sync::{DocumentKind, Join, Joined, Server};
 use wire::{Access, Code, Guuid, Time, access_to};
 
-use crate::config::SNAPSHOT_AGE_OPS_MAX;
 use crate::document::Document;
 use crate::stats::SyncStats;
 use crate::subscription::{CatchUp, Subscription};
@@ -280,7 +279,7 @@ fn state_for(
         return Ok(Answer { sequence: document.sequence, vector, catch_up, is_resumed: false });
     }
     let shared = cache.cached_snapshot().filter(|snapshot| {
-        document.sequence - snapshot.sequence <= SNAPSHOT_AGE_OPS_MAX
+        document.sequence - snapshot.sequence <= snapshot.age_ops_max()
             && document.log.holds_from(snapshot.sequence + 1)
     });
     let snapshot = match shared {

@@ -18,6 +18,8 @@ pub enum Output {
         channel: Channel,
         /// The message, shared by all who receive it.
         message: Bytes,
+        /// Whether it can wait: one of very many alike, or a part of much. What others are sent goes first.
+        can_wait: bool,
     },
     /// Close a connection, then call [`handle_close`](crate::StateSync::handle_close).
     Close {
@@ -36,7 +38,7 @@ pub(crate) enum What {
     /// Kept until it can.
     Control,
     /// An op as it comes; sent again from the kept ops.
-    Op { subscription: usize, sequence: u64 },
+    Op { subscription: usize, sequence: u64, is_for_many: bool },
     /// A kept op; sent again in the same way.
     KeptOp { subscription: usize, sequence: u64 },
     /// Sent again from the same state.
@@ -47,6 +49,17 @@ pub(crate) enum What {
     Presence { subscription: usize },
     /// Tells the caller to close.
     Close(Code, &'static str),
+}
+
+impl What {
+    /// Whether what is sent to others goes before it.
+    pub(crate) const fn can_wait(self) -> bool {
+        match self {
+            Self::Op { is_for_many, .. } => is_for_many,
+            Self::KeptOp { .. } | Self::State { .. } => true,
+            Self::Control | Self::Ack { .. } | Self::Presence { .. } | Self::Close(..) => false,
+        }
+    }
 }
 
 /// A queued output.

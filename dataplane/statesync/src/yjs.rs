@@ -16,7 +16,10 @@ use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{ClientID, Doc, OffsetKind, Options, ReadTxn, StateVector, Transact, Update};
 
-use crate::config::{CHECKPOINT_OPS, CHECKPOINTS_MAX, QUEUED_BYTES_MAX, QUEUED_UPDATES_MAX};
+use crate::config::{
+    CHECKPOINT_OPS, CHECKPOINTS_MAX, QUEUED_BYTES_MAX, QUEUED_UPDATES_MAX, SNAPSHOT_AGE_OPS_MAX,
+    SNAPSHOT_AGE_OPS_MIN, SNAPSHOT_BYTES_PER_OP,
+};
 
 /// The client id of the cache, which never edits.
 const CACHE_CLIENT_ID: u64 = 1;
@@ -71,6 +74,14 @@ pub(crate) fn decode_state_vector(vector: &[u8]) -> Option<StateVector> {
     }
     scan_state_vector(vector).ok()?;
     StateVector::decode_v1(vector).ok()
+}
+
+impl Snapshot {
+    /// Ops that may follow it before a fresh one is cheaper for all.
+    pub(crate) fn age_ops_max(&self) -> u64 {
+        let ops = SNAPSHOT_AGE_OPS_MIN + self.state.len() as u64 / SNAPSHOT_BYTES_PER_OP;
+        ops.min(SNAPSHOT_AGE_OPS_MAX)
+    }
 }
 
 impl YjsCache {

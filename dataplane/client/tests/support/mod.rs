@@ -234,7 +234,7 @@ impl Machine {
         }
         while let Some(output) = self.sync.poll_output() {
             match output {
-                Output::Send { to, channel, message } => {
+                Output::Send { to, channel, message, .. } => {
                     let sent = self.endpoint.send(ConnectionKey::from_u64(to.0), channel, message);
                     if sent == Err(SendError::Full) {
                         self.sync.handle_blocked(to);

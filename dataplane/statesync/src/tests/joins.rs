@@ -105,6 +105,20 @@ fn a_resume_from_another_run_is_believed() {
 }
 
 #[test]
+fn a_late_joiner_is_sent_the_empty_state_of_the_first_and_every_op_since() {
+    let mut rig = Rig::new(DocumentKind::Yjs);
+    rig.open(1, Access::Write);
+    rig.join(1);
+    for _ in 0..100 {
+        rig.type_text(1, "x");
+    }
+    rig.open(2, Access::Read);
+    rig.join(2);
+    assert_eq!(rig.client(2).ops.len(), 0, "one state says it all");
+    assert_eq!(rig.client(2).text(), rig.client(1).text());
+}
+
+#[test]
 fn simultaneous_joiners_each_cost_an_encoding() {
     let mut rig = Rig::new(DocumentKind::Yjs);
     rig.open(1, Access::Write);

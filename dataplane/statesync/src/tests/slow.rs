@@ -171,3 +171,27 @@ fn an_opaque_subscriber_that_was_blocked_sees_a_gap() {
     rig.durable();
     assert_eq!(rig.client(2).ops.len(), 31);
 }
+
+#[test]
+fn an_op_for_many_goes_before_the_acknowledgement_of_its_writer() {
+    use crate::config::SUBSCRIBERS_FEW;
+    for others in [1, SUBSCRIBERS_FEW as u8] {
+        let mut rig = Rig::new(DocumentKind::Yjs);
+        for key in 0..=others {
+            rig.open(key, Access::Write);
+            rig.join(key);
+        }
+        let update = rig.client(0).type_text("x");
+        let message = Client::Op { handle: HANDLE, counter: 1, payload: &update }.to_vec();
+        rig.machine.handle_message(rig.now, SubscriberKey(0), Channel::Sync, &message, &mut rig.log);
+        let mut ops = 0;
+        while let Some(Output::Send { can_wait, .. }) = rig.machine.poll_output() {
+            assert_eq!(can_wait, usize::from(others) >= SUBSCRIBERS_FEW);
+            ops += 1;
+        }
+        assert_eq!(ops, others);
+        rig.machine.handle_durable(u64::MAX);
+        let Some(Output::Send { to, can_wait, .. }) = rig.machine.poll_output() else { panic!("no ack") };
+        assert_eq!((to, can_wait), (SubscriberKey(0), false));
+    }
+}
