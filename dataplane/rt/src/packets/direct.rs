@@ -60,18 +60,7 @@ impl DirectReceive {
             message.msg_hdr.msg_controllen = CONTROL_BYTES;
             message.msg_hdr.msg_flags = 0;
         }
-        // SAFETY: the first `ask` messages point at names, controls, vectors and buffers that `self` owns, that do
-        // not move, and that nothing else looks at during the call.
-        let got = unsafe {
-            libc::recvmmsg(
-                fd,
-                self.messages.as_mut_ptr(),
-                self.ask as u32,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
-        };
-        let Ok(got) = usize::try_from(got) else {
+        let Some(got) = self.ask_socket(fd) else {
             self.ask = 1;
             return Err(io::Error::last_os_error());
         };
@@ -79,6 +68,30 @@ impl DirectReceive {
         let bytes: usize = self.messages[..got].iter().map(|message| message.msg_len as usize).sum();
         self.ask = if is_full && bytes < CALL_BYTES / 2 { (self.ask * 2).min(MESSAGES_MAX) } else { 1 };
         Ok((got, is_full))
+    }
+
+    /// Asks for `ask` messages; returns how many came, or nothing when it failed.
+    fn ask_socket(&mut self, fd: RawFd) -> Option<usize> {
+        if self.ask > 1 {
+            // SAFETY: the first `ask` messages point at names, controls, vectors and buffers that `self` owns, that
+            // do not move, and that nothing else looks at during the call.
+            let got = unsafe {
+                libc::recvmmsg(
+                    fd,
+                    self.messages.as_mut_ptr(),
+                    self.ask as u32,
+                    libc::MSG_DONTWAIT,
+                    std::ptr::null_mut(),
+                )
+            };
+            return usize::try_from(got).ok();
+        }
+        // The shorter way to a single one.
+        let first = &mut self.messages[0];
+        // SAFETY: as above, for the first message.
+        let bytes = unsafe { libc::recvmsg(fd, &raw mut first.msg_hdr, libc::MSG_DONTWAIT) };
+        first.msg_len = u32::try_from(bytes).ok()?;
+        Some(1)
     }
 
     /// Reads message `at` of the last call.
