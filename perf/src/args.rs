@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::peers::PACKET_BYTES;
+use crate::result::Waiting;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -32,10 +33,11 @@ pub struct Common {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000), help_heading = "Load")]
     pub repeats: Option<u32>,
     /// Measured seconds of each repeat.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Load")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, help_heading = "Load")]
     pub seconds: Option<f64>,
     /// Seconds before that, which do not count.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none, help_heading = "Load")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none, allow_negative_numbers = true,
+        help_heading = "Load")]
     pub warmup_seconds: Option<f64>,
     /// A repeat in which the generator was away for longer is thrown away and done again [default: 0.5 % of the
     /// measured time, 2000 at least].
@@ -59,6 +61,23 @@ pub struct Packets {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(PACKET_BYTES_RANGE),
         help_heading = "Machine")]
     pub packet_bytes: Option<u16>,
+}
+
+/// Options of every command that measures some of the transports.
+#[derive(Args, Clone, Debug)]
+pub struct Transports {
+    /// Which transports, in turns [default: all in this program].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub peer: Vec<String>,
+    /// How both ends wait [default: polling; blocking behind a relay that has no core of its own].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub waiting: Vec<Waiting>,
+    /// Packets.
+    #[command(flatten)]
+    pub packets: Packets,
+    /// What every measurement has.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 impl Packets {

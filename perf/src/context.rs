@@ -44,6 +44,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// As Ctrl-C does, for this one alone.
+    #[cfg(test)]
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it is time to end.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -200,7 +200,12 @@ impl Load {
         }
         let late_end_ns = self.last_sent_ns.saturating_sub(self.plan.warmup_ns + LATE_END_NS);
         let sending_ns = late_end_ns.max(self.plan.measured_ns);
-        self.tally.achieved_per_s = self.tally.sent as f64 * SECOND_NS as f64 / sending_ns.max(1) as f64;
+        self.tally.achieved_per_s = if self.tally.sent > 0 {
+            self.tally.sent as f64 * SECOND_NS as f64 / sending_ns.max(1) as f64
+        } else {
+            // Not even the warm-up was sent in time: what was sent of it tells what is possible.
+            self.next_number as f64 * SECOND_NS as f64 / self.last_sent_ns.max(1) as f64
+        };
         if let Pace::Open { rate_per_s } = self.plan.pace {
             self.tally.asked_per_s = Some(rate_per_s);
         }

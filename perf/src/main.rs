@@ -16,6 +16,7 @@ static ALLOCATOR: rt::CountingAllocator = rt::CountingAllocator;
 /// Where every microsecond goes, side by side with what else one could pick.
 #[derive(Parser, Debug)]
 #[command(version, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Example: aether-perf compare --quick")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -4,8 +4,11 @@
 //! answers each line `usage` on its standard input with one line of JSON, and ends when its standard input closes, so
 //! that none outlives its parent.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
@@ -25,7 +28,7 @@ use crate::workloads::Repeat;
 /// The line that asks a child for its [`Usage`].
 const ASK_USAGE: &str = "usage";
 /// Of what a child said before it died so much is shown, bytes.
-const LAST_WORDS_BYTES: usize = 2_000;
+const LAST_WORDS_BYTES: u64 = 2_000;
 
 /// Every repeat and every peer meets the same fates of packets.
 const RELAY_SEED: u64 = 1;
@@ -157,8 +160,11 @@ fn print_line(value: &impl Serialize) {
 }
 
 /// A child process that speaks lines of JSON. Dropped, it is ended.
+#[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
+    /// Where its standard error goes, if not to this process.
+    log: Option<PathBuf>,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     command: String,
@@ -169,15 +175,37 @@ impl ServerProcess {
     ///
     /// # Errors
     /// It did not start, or ended before; with what it said.
-    pub fn spawn<R: serde::de::DeserializeOwned>(arguments: &[String]) -> Result<(Self, R)> {
-        let command = format!("aether-perf {}", arguments.join(" "));
+    pub fn spawn<R: serde::de::DeserializeOwned>(arguments: &[impl AsRef<OsStr>]) -> Result<(Self, R)> {
+        Self::start(arguments, Stdio::piped(), None)
+    }
+
+    /// The same, with what it says on standard error appended to a file.
+    ///
+    /// # Errors
+    /// It did not start, or ended before; with what it said. The file cannot be written.
+    pub fn spawn_with_log<R>(arguments: &[impl AsRef<OsStr>], log: &Path) -> Result<(Self, R)>
+    where
+        R: serde::de::DeserializeOwned,
+    {
+        let file = File::options().create(true).append(true).open(log);
+        let file = file.map_err(|error| Error::doing(format!("writing {}", log.display()), error))?;
+        Self::start(arguments, file.into(), Some(log.to_owned()))
+    }
+
+    fn start<R: serde::de::DeserializeOwned>(
+        arguments: &[impl AsRef<OsStr>],
+        errors: Stdio,
+        log: Option<PathBuf>,
+    ) -> Result<(Self, R)> {
+        let words = arguments.iter().map(|argument| argument.as_ref().to_string_lossy());
+        let command = words.fold("aether-perf".to_owned(), |line, word| line + " " + &word);
         let program =
             std::env::current_exe().map_err(|error| Error::doing("this program is not found", error))?;
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(errors)
             // Ctrl-C is for the parent, which ends its children in its own time.
             .process_group(0)
             .spawn()
@@ -188,9 +216,34 @@ impl ServerProcess {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             unreachable!("both were piped");
         };
-        let mut process = Self { child, input: Some(input), output: BufReader::new(output), command };
+        let mut process = Self { child, log, input: Some(input), output: BufReader::new(output), command };
         let ready = process.read()?;
         Ok((process, ready))
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it, without a chance to do anything more.
+    pub fn kill(&mut self) {
+        // One that has ended and was waited for is left alone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Closes its standard input, reads the line that it says then, and waits until it has ended.
+    ///
+    /// # Errors
+    /// It failed, with what it said.
+    pub fn stop<R: serde::de::DeserializeOwned>(mut self) -> Result<R> {
+        self.input = None;
+        let last = self.read()?;
+        match self.child.wait() {
+            Ok(status) if status.success() => Ok(last),
+            _ => Err(self.ended()),
+        }
     }
 
     /// What it has used by now.
@@ -229,21 +282,30 @@ impl ServerProcess {
         self.input = None;
         let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let mut words = Vec::new();
-        if let Some(errors) = self.child.stderr.as_mut() {
-            // What cannot be read is not shown.
-            let _ = errors.take(LAST_WORDS_BYTES as u64).read_to_end(&mut words);
-        }
+        // What cannot be read is not shown.
+        let _ = match (self.child.stderr.as_mut(), &self.log) {
+            (Some(errors), _) => errors.take(LAST_WORDS_BYTES).read_to_end(&mut words),
+            (None, Some(log)) => read_end(log, &mut words),
+            (None, None) => Ok(0),
+        };
         let words = String::from_utf8_lossy(&words).trim().to_owned();
         Error::Child { command: self.command.clone(), what: format!("ended ({status}): {words}") }
     }
+}
+
+/// The end of a file.
+fn read_end(path: &Path, words: &mut Vec<u8>) -> std::io::Result<usize> {
+    let mut file = File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(LAST_WORDS_BYTES);
+    file.seek(SeekFrom::Start(start))?;
+    file.read_to_end(words)
 }
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
         self.input = None;
         // It may be on a core that somebody spins on: it is not asked twice.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -282,7 +344,7 @@ impl PeerServer {
             "--packet-bytes",
             &packet,
         ];
-        let (process, mut ready) = ServerProcess::spawn::<Ready>(&arguments.map(str::to_owned))?;
+        let (process, mut ready) = ServerProcess::spawn::<Ready>(&arguments)?;
         let mut relay = None;
         if let Some(network) = &context.network {
             move_to(context.cores.relay())?;

@@ -179,3 +179,14 @@ fn a_server_that_stalls_hides_behind_the_load() {
     let delayed: u64 = delayed.map(|step| step.count_since_last_iteration()).sum();
     assert!(delayed >= 1_000, "{delayed} were delayed");
 }
+
+#[test]
+fn a_rate_that_not_even_the_warm_up_met_is_told_as_none_at_all() {
+    let mut load = Load::new(plan(Pace::Open { rate_per_s: 1e9 }));
+    for number in 0..100 {
+        load.handle_sent(Due { number, due_ns: number }, 10 * MS);
+    }
+    let tally = load.into_tally();
+    assert_eq!(tally.sent, 0);
+    assert!((tally.achieved_per_s - 10_000.0).abs() < 1.0, "{tally:?}");
+}

@@ -8,12 +8,8 @@ mod options;
 mod serve;
 mod usage;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -23,10 +19,11 @@ pub use self::options::{IdlePolicy, NodeOptions, data_cores};
 pub use self::serve::{ServeArgs, serve};
 pub use self::usage::Usage;
 use crate::error::{Error, Result};
+use crate::serve::ServerProcess;
 use crate::stages::ShardTimes;
 
-/// So many bytes of the last of a child's events are shown when it fails.
-const LAST_WORDS_BYTES: u64 = 2_048;
+/// The line that asks a child for its [`NodeMetrics`].
+const ASK_METRICS: &str = "metrics";
 
 /// What a child says when it is ready.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,11 +90,8 @@ struct Place {
 
 #[derive(Debug)]
 struct Process {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
+    server: ServerProcess,
     ready: NodeReady,
-    log: PathBuf,
 }
 
 impl NodeProcess {
@@ -119,7 +113,7 @@ impl NodeProcess {
 
     /// Its process id.
     pub fn id(&self) -> u32 {
-        self.process.child.id()
+        self.process.server.id()
     }
 
     /// Its figures now.
@@ -127,7 +121,7 @@ impl NodeProcess {
     /// # Errors
     /// It has ended.
     pub fn metrics(&mut self) -> Result<NodeMetrics> {
-        self.process.metrics()
+        self.process.server.ask(ASK_METRICS)
     }
 
     /// Kills it, without a chance to do anything more, and starts it again over its own log at the same addresses.
@@ -137,7 +131,7 @@ impl NodeProcess {
     /// It does not start again.
     pub fn kill_and_restart(&mut self) -> Result<Duration> {
         let began = Instant::now();
-        self.process.kill();
+        self.process.server.kill();
         let (control, quantum) = (self.process.ready.control.clone(), self.process.ready.quantum);
         let address = control.trim_start_matches("http://").parse();
         let address =
@@ -150,8 +144,8 @@ impl NodeProcess {
     ///
     /// # Errors
     /// It failed, with its last words.
-    pub fn stop(mut self) -> Result<NodeMetrics> {
-        self.process.stop()
+    pub fn stop(self) -> Result<NodeMetrics> {
+        self.process.server.stop()
     }
 }
 
@@ -178,100 +172,9 @@ impl Place {
 
 impl Process {
     fn start(options: &NodeOptions, place: &Path, control: SocketAddr, quantum: SocketAddr) -> Result<Self> {
-        let program = std::env::current_exe().map_err(|error| Error::doing("finding this program", error))?;
-        let log = place.join("node.log");
-        let failed = |what: String| Error::Child { command: "aether-perf serve node".to_owned(), what };
-        let events = File::options().create(true).append(true).open(&log);
-        let events =
-            events.map_err(|source| Error::Output { path: log.clone(), option: "--data-dir", source })?;
-        let mut child = Command::new(program)
-            .args(options.arguments(place, control, quantum))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(events)
-            // Ctrl-C is for the generator, which ends its child itself.
-            .process_group(0)
-            .spawn()
-            .map_err(|error| failed(format!("cannot be started: {error}")))?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(failed("has no pipes".to_owned()));
-        };
-        let (stdin, mut stdout) = (Some(stdin), BufReader::new(stdout));
-        let line = line_of(&mut stdout);
-        match line.as_deref().map(serde_json::from_str) {
-            Some(Ok(ready)) => Ok(Self { child, stdin, stdout, ready, log }),
-            Some(Err(error)) => {
-                end(&mut child);
-                Err(failed(format!("said something else than that it is ready: {error}")))
-            }
-            None => {
-                end(&mut child);
-                Err(failed(format!("ended before it was ready; its last words:\n{}", last_words(&log))))
-            }
-        }
-    }
-
-    fn metrics(&mut self) -> Result<NodeMetrics> {
-        let asked =
-            self.stdin.as_mut().map(|stdin| stdin.write_all(b"metrics\n").and_then(|()| stdin.flush()));
-        match asked {
-            Some(Ok(())) => self.read(),
-            Some(Err(_)) | None => Err(self.ended()),
-        }
-    }
-
-    fn read(&mut self) -> Result<NodeMetrics> {
-        let line = line_of(&mut self.stdout).ok_or_else(|| self.ended())?;
-        serde_json::from_str(&line).map_err(|error| Error::doing("reading the figures of the node", error))
-    }
-
-    fn stop(&mut self) -> Result<NodeMetrics> {
-        drop(self.stdin.take());
-        let metrics = self.read()?;
-        match self.child.wait() {
-            Ok(status) if status.success() => Ok(metrics),
-            _ => Err(self.ended()),
-        }
-    }
-
-    fn ended(&self) -> Error {
-        let what = format!("has ended; its last words:\n{}", last_words(&self.log));
-        Error::Child { command: "aether-perf serve node".to_owned(), what }
-    }
-
-    fn kill(&mut self) {
-        end(&mut self.child);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Kills a child, if it still runs, and waits for it.
-fn end(child: &mut Child) {
-    // One that has ended and was waited for is left alone.
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-fn line_of(stdout: &mut BufReader<ChildStdout>) -> Option<String> {
-    let mut line = String::new();
-    matches!(stdout.read_line(&mut line), Ok(1..)).then_some(line)
-}
-
-fn last_words(log: &Path) -> String {
-    let mut words = Vec::new();
-    let read = File::open(log).and_then(|mut file| {
-        let start = file.metadata()?.len().saturating_sub(LAST_WORDS_BYTES);
-        file.seek(SeekFrom::Start(start))?;
-        file.read_to_end(&mut words)
-    });
-    match read {
-        Ok(_) => String::from_utf8_lossy(&words).trim().to_owned(),
-        Err(error) => format!("({}: {error})", log.display()),
+        let arguments = options.arguments(place, control, quantum);
+        let (server, ready) = ServerProcess::spawn_with_log(&arguments, &place.join("node.log"))?;
+        Ok(Self { server, ready })
     }
 }
 

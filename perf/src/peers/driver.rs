@@ -12,10 +12,13 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
-use tokio::task::yield_now;
+use tokio::task::{JoinSet, yield_now};
 
 use crate::result::Waiting;
 use crate::stall::StallMeter;
+
+/// Handshakes of [`Driver::connect_all`] that are under way at a time.
+const HANDSHAKES_AT_ONCE: usize = 64;
 
 /// Drives the tasks of one client or one server.
 pub(super) struct Driver {
@@ -51,6 +54,33 @@ impl Driver {
     /// The same for a server, whose turns are told to `stalls` where it never sleeps.
     pub(super) fn serve<F: Future>(&self, stalls: &StallMeter, future: F) -> F::Output {
         self.run_beside(future, || stalls.turn(Instant::now()))
+    }
+
+    /// Makes so many connections, several at a time; each is kept.
+    pub(super) fn connect_all<C, F>(
+        &self,
+        count: usize,
+        connections: &mut Vec<C>,
+        connect: impl Fn() -> F,
+    ) -> io::Result<()>
+    where
+        C: Send + 'static,
+        F: Future<Output = io::Result<C>> + Send + 'static,
+    {
+        self.run(async {
+            let mut handshakes = JoinSet::new();
+            for begun in 0..count + HANDSHAKES_AT_ONCE {
+                if begun >= HANDSHAKES_AT_ONCE
+                    && let Some(made) = handshakes.join_next().await
+                {
+                    connections.push(made.map_err(io::Error::other)??);
+                }
+                if begun < count {
+                    handshakes.spawn(connect());
+                }
+            }
+            Ok(())
+        })
     }
 
     fn run_beside<F: Future>(&self, future: F, each_turn: impl Fn()) -> F::Output {

@@ -2,8 +2,9 @@
 //!
 //! Fast mode is what its authors name so: no delay, the shortest interval, a packet sent again when two later ones
 //! were acknowledged, no congestion window. Besides, what is due leaves at once, not at the next interval, and many
-//! packets leave in one call, which the kernel cuts (GSO). They are received by the plainest call there is: what GRO
-//! saves in bulk, its control messages cost each lone packet.
+//! packets leave in one call, which the kernel cuts (GSO). They are received by the plainest call there is, without
+//! GRO, for echoes and bulk alike: what it would save in bulk, its control messages cost each lone packet, and a server
+//! of KCP, which serves both on one socket, has to choose one. It is chosen for what people take KCP for, latency.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -23,7 +23,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::certificate::{self, APPLICATION_PROTOCOL, Identity, SERVER_NAME};
 use super::driver::Driver;
 use super::framing::STREAM_MESSAGE_BYTES_MAX;
-use super::path::{SOCKET_BUFFER_BYTES, WINDOW_BYTES};
+use super::path::SOCKET_BUFFER_BYTES;
 use super::quinn_polling::PollingRuntime;
 use super::stream_client::{self, ByteStream, StreamClient};
 use super::{ClientContext, Peer, ServerContext};
@@ -57,11 +57,18 @@ pub const DATAGRAM: Peer = Peer {
 /// Bytes of a packet that a datagram's message cannot have: the header, the frame's type and length, the tag.
 const DATAGRAM_OVERHEAD_BYTES: usize = 52;
 
-/// Handshakes of [`Crowd::grow`] that are under way at a time.
-const HANDSHAKES_AT_ONCE: usize = 64;
-
 /// Bytes of datagrams that either side holds.
 const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
+
+/// Bytes of a stream and of a connection that a receiver lets under way: more than the path holds, less than falls out
+/// of the processor's cache.
+const RECEIVE_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Bytes that a sender holds until they are acknowledged: with 8 MiB it moved 5.6 to 7 Gbit/s, with this 7.3.
+const SEND_WINDOW_BYTES: u64 = 1 << 20;
+
+/// Bytes that a client takes before it is full.
+const PENDING_BYTES_MAX: usize = 1 << 20;
 
 /// What it assumes of the round trip before the first one: ours are short.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(1);
@@ -93,7 +100,7 @@ fn connect_stream(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
         let (send, receive) = connection.open_bi().await?;
         io::Result::Ok((endpoint, send, receive))
     })?;
-    Ok(Box::new(StreamClient::new(driver, Stream { send, receive }, endpoint)))
+    Ok(Box::new(StreamClient::new(driver, Stream { send, receive }, PENDING_BYTES_MAX, endpoint)))
 }
 
 fn connect_datagram(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
@@ -152,12 +159,12 @@ fn endpoint(
 
 fn transport(packet_bytes: u16) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
-    let window = VarInt::from_u32(WINDOW_BYTES);
+    let window = VarInt::from_u32(RECEIVE_WINDOW_BYTES);
     transport
         .max_idle_timeout(None)
         .stream_receive_window(window)
         .receive_window(window)
-        .send_window(u64::from(WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
         .initial_rtt(INITIAL_ROUND_TRIP)
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
         .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
@@ -300,20 +307,10 @@ struct Connections {
 
 impl Crowd for Connections {
     fn grow(&mut self, count: usize) -> io::Result<()> {
-        let Self { driver, endpoint, server, connections } = self;
-        driver.run(async {
-            let mut handshakes = tokio::task::JoinSet::new();
-            for _ in 0..count {
-                if handshakes.len() == HANDSHAKES_AT_ONCE {
-                    connections.extend(joined(handshakes.join_next().await)?);
-                }
-                let (endpoint, server) = (endpoint.clone(), *server);
-                handshakes.spawn(async move { connect(&endpoint, server).await });
-            }
-            while let Some(connection) = joined(handshakes.join_next().await)? {
-                connections.push(connection);
-            }
-            Ok(())
+        let (endpoint, server) = (&self.endpoint, self.server);
+        self.driver.connect_all(count, &mut self.connections, || {
+            let endpoint = endpoint.clone();
+            async move { connect(&endpoint, server).await }
         })
     }
 
@@ -323,15 +320,5 @@ impl Crowd for Connections {
             Some(reason) => Err(reason.into()),
             None => Ok(()),
         }
-    }
-}
-
-/// What a handshake came to; none when there was none under way.
-fn joined(
-    handshake: Option<Result<io::Result<Connection>, tokio::task::JoinError>>,
-) -> io::Result<Option<Connection>> {
-    match handshake {
-        Some(connection) => Ok(Some(connection.map_err(io::Error::other)??)),
-        None => Ok(None),
     }
 }

@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 
 use super::driver::Driver;
 use super::framing::{Messages, StreamService, put};
-use super::path::PENDING_BYTES_MAX;
 use crate::peer::{Client, Sent};
 
 /// Pieces of a stream that are read at once.
@@ -50,18 +49,21 @@ pub(super) struct StreamClient<S, E> {
     stream: S,
     _endpoint: E,
     outgoing: Outgoing,
+    /// Taken before there is no room.
+    pending_bytes_max: usize,
     /// The caller was told so, and waits for room.
     full: bool,
     messages: Messages,
 }
 
 impl<S: ByteStream, E> StreamClient<S, E> {
-    pub(super) fn new(driver: Driver, stream: S, endpoint: E) -> Self {
+    pub(super) fn new(driver: Driver, stream: S, pending_bytes_max: usize, endpoint: E) -> Self {
         Self {
             driver,
             stream,
             _endpoint: endpoint,
             outgoing: Outgoing::default(),
+            pending_bytes_max,
             full: false,
             messages: Messages::default(),
         }
@@ -71,7 +73,7 @@ impl<S: ByteStream, E> StreamClient<S, E> {
 impl<S: ByteStream, E> Client for StreamClient<S, E> {
     fn send(&mut self, message: &[u8]) -> io::Result<Sent> {
         let pending = &mut self.outgoing.pending;
-        if !pending.is_empty() && pending.len() + message.len() > PENDING_BYTES_MAX {
+        if !pending.is_empty() && pending.len() + message.len() > self.pending_bytes_max {
             self.full = true;
             return Ok(Sent::Full);
         }

@@ -10,7 +10,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::{Measurement, Repeat, Title, choose, measure_all, ways_of_waiting};
-use crate::args::{Common, Defaults, Packets};
+use crate::args::{Defaults, Packets, Transports};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::load::Tally;
@@ -42,21 +42,12 @@ const _: () = assert!(MESSAGE_BYTES >= MESSAGE_HEADER_BYTES && MESSAGE_BYTES <= 
 #[derive(ClapArgs, Clone, Debug)]
 #[command(after_help = "Example: aether-perf bulk --peer tcp,quantum --seconds 3")]
 pub struct Args {
-    /// Which transports, in turns [default: all in this program].
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub peer: Vec<String>,
-    /// How both ends wait [default: polling; blocking behind a relay that has no core of its own].
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub waiting: Vec<Waiting>,
+    /// Transports, packets, and what every measurement has.
+    #[command(flatten)]
+    pub transports: Transports,
     /// Bytes of a message [default: 65536; 1400 where messages are datagrams, or what packets hold].
     #[arg(long, value_name = "BYTES")]
     pub message_bytes: Option<usize>,
-    /// Packets.
-    #[command(flatten)]
-    pub packets: Packets,
-    /// What every measurement has.
-    #[command(flatten)]
-    pub common: Common,
 }
 
 /// Runs the command.
@@ -65,13 +56,18 @@ pub struct Args {
 /// A wrong argument, before anything is measured.
 pub fn run(args: &Args) -> Result<std::process::ExitCode> {
     let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
-    for waiting in ways_of_waiting(&args.waiting, &args.common)? {
-        for peer in choose(&args.peer, args.common.network.is_some(), args.packets)? {
-            measurements.push(Box::new(Bulk::new(peer, waiting, args.message_bytes, args.packets)?));
+    for waiting in ways_of_waiting(&args.transports)? {
+        for peer in choose(&args.transports)? {
+            measurements.push(Box::new(Bulk::new(
+                peer,
+                waiting,
+                args.message_bytes,
+                args.transports.packets,
+            )?));
         }
     }
-    let mut context = Context::new("bulk", &args.common, DEFAULTS)?;
-    context.packets = args.packets;
+    let mut context = Context::new("bulk", &args.transports.common, DEFAULTS)?;
+    context.packets = args.transports.packets;
     let outcome = measure_all(&mut context, measurements);
     Ok(context.finish(outcome))
 }

@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::{Measurement, Repeat, Title, choose, measure_all, ways_of_waiting};
-use crate::args::{Common, Defaults, Packets};
+use crate::args::{Defaults, Transports};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::peer::{MESSAGE_HEADER_BYTES, MessageHeader, Request, Sent};
@@ -35,21 +35,12 @@ const _: () = assert!(MESSAGE_BYTES >= MESSAGE_HEADER_BYTES && STEP <= CONNECTIO
 #[derive(ClapArgs, Clone, Debug)]
 #[command(after_help = "Example: aether-perf connect --peer quantum --connections 1000,10000,50000")]
 pub struct Args {
-    /// Which transports, in turns [default: all in this program].
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub peer: Vec<String>,
-    /// How both ends wait [default: polling; blocking behind a relay that has no core of its own].
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub waiting: Vec<Waiting>,
+    /// Transports, packets, and what every measurement has.
+    #[command(flatten)]
+    pub transports: Transports,
     /// How many connections there are, each a run of its own.
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000,10000,50000")]
     pub connections: Vec<usize>,
-    /// Packets.
-    #[command(flatten)]
-    pub packets: Packets,
-    /// What every measurement has; the time is given by the number of connections.
-    #[command(flatten)]
-    pub common: Common,
 }
 
 /// Runs the command.
@@ -58,8 +49,8 @@ pub struct Args {
 /// A wrong argument, before anything is measured.
 pub fn run(args: &Args) -> Result<std::process::ExitCode> {
     let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
-    for waiting in ways_of_waiting(&args.waiting, &args.common)? {
-        let peers = choose(&args.peer, args.common.network.is_some(), args.packets)?;
+    for waiting in ways_of_waiting(&args.transports)? {
+        let peers = choose(&args.transports)?;
         for peer in &peers {
             measurements.push(Box::new(FirstReply { peer: *peer, waiting }));
         }
@@ -77,8 +68,8 @@ pub fn run(args: &Args) -> Result<std::process::ExitCode> {
             }
         }
     }
-    let mut context = Context::new("connect", &args.common, DEFAULTS)?;
-    context.packets = args.packets;
+    let mut context = Context::new("connect", &args.transports.common, DEFAULTS)?;
+    context.packets = args.transports.packets;
     raise_open_files();
     let outcome = measure_all(&mut context, measurements);
     Ok(context.finish(outcome))

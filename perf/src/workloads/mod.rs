@@ -17,7 +17,7 @@ pub mod stages;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::args::{Common, Packets};
+use crate::args::{Packets, Transports};
 use crate::context::{Context, Cores, Effort};
 use crate::environment::steal_seconds;
 use crate::error::{Error, Result};
@@ -103,12 +103,18 @@ impl Course {
             }
             Err(error) => {
                 self.broken = true;
-                self.repeats.failed += 1;
+                self.repeats.failed += u32::from(!context.interrupt.is_set());
                 self.reasons.push(error.to_string());
                 return;
             }
         };
-        match judge(&repeat.findings, context.effort.stall_limit_us()) {
+        let judgement = judge(&repeat.findings, context.effort.stall_limit_us());
+        if context.interrupt.is_set() && judgement != Judgement::Passed {
+            // Ctrl-C cut it short: that it missed its rate or lost what was under way is not its fault.
+            self.reasons.push(Error::Interrupted.to_string());
+            return;
+        }
+        match judgement {
             Judgement::Passed => {
                 self.repeats.passed += 1;
                 self.passed.push(repeat);
@@ -231,7 +237,9 @@ fn become_generator(context: &Context) -> Result<()> {
 }
 
 /// The peers of these names; all that can, where there are none.
-fn choose(names: &[String], through_relay: bool, packets: Packets) -> Result<Vec<Peer>> {
+fn choose(transports: &Transports) -> Result<Vec<Peer>> {
+    let Transports { peer: names, packets, common, .. } = transports;
+    let through_relay = common.network.is_some();
     if names.is_empty() {
         let can = |peer: &Peer| (!through_relay || peer.crosses_relay()) && peer.fills(packets.bytes());
         return Ok(peers::all().into_iter().filter(can).collect());
@@ -255,10 +263,11 @@ fn choose(names: &[String], through_relay: bool, packets: Packets) -> Result<Vec
 }
 
 /// How both ends wait, one run for each; what suits the machine, where nobody says.
-fn ways_of_waiting(asked: &[Waiting], common: &Common) -> Result<Vec<Waiting>> {
+fn ways_of_waiting(transports: &Transports) -> Result<Vec<Waiting>> {
+    let Transports { waiting: asked, common, .. } = transports;
     let cores = Cores::choose(common.client_core, common.server_core)?;
     let polling_starves_relay = common.network.is_some() && !cores.has_room_for_relay();
-    match asked {
+    match asked.as_slice() {
         [] if polling_starves_relay => Ok(vec![Waiting::Blocking]),
         [] => Ok(vec![Waiting::Polling]),
         _ if polling_starves_relay && asked.contains(&Waiting::Polling) => Err(Error::Usage(
@@ -266,7 +275,7 @@ fn ways_of_waiting(asked: &[Waiting], common: &Common) -> Result<Vec<Waiting>> {
              blocking, or allow three cores"
                 .to_owned(),
         )),
-        _ => Ok(asked.to_vec()),
+        _ => Ok(asked.clone()),
     }
 }
 

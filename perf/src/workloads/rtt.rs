@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::{Measurement, Repeat, Title, check_message_bytes, choose, measure_all, ways_of_waiting};
-use crate::args::{Common, Defaults, Packets, rate};
+use crate::args::{Defaults, Packets, Transports, rate};
 use crate::context::Context;
 use crate::drive::drive;
 use crate::error::{Error, Result};
@@ -25,24 +25,15 @@ const DEFAULTS: Defaults = Defaults { repeats: 5, seconds: 2.0, warmup_seconds: 
 #[derive(ClapArgs, Clone, Debug)]
 #[command(after_help = "Example: aether-perf rtt --peer raw-udp,quantum --waiting polling --rate 10000")]
 pub struct Args {
-    /// Which transports, in turns [default: all in this program].
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub peer: Vec<String>,
-    /// How both ends wait [default: polling; blocking behind a relay that has no core of its own].
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub waiting: Vec<Waiting>,
+    /// Transports, packets, and what every measurement has.
+    #[command(flatten)]
+    pub transports: Transports,
     /// Sizes of the message.
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "64")]
     pub message_bytes: Vec<usize>,
     /// Open loop at so many messages a second; 'closed': the next one leaves when the reply has come.
     #[arg(long, value_name = "PER_SECOND", value_delimiter = ',', default_value = "closed", value_parser = pace)]
     pub rate: Vec<Pace>,
-    /// Packets.
-    #[command(flatten)]
-    pub packets: Packets,
-    /// What every measurement has.
-    #[command(flatten)]
-    pub common: Common,
 }
 
 fn pace(text: &str) -> Result<Pace, String> {
@@ -60,9 +51,9 @@ fn pace(text: &str) -> Result<Pace, String> {
 /// # Errors
 /// A wrong argument, before anything is measured; Ctrl-C.
 pub fn run(args: &Args) -> Result<std::process::ExitCode> {
-    let peers = choose(&args.peer, args.common.network.is_some(), args.packets)?;
+    let peers = choose(&args.transports)?;
     let mut measurements: Vec<Box<dyn Measurement>> = Vec::new();
-    for waiting in ways_of_waiting(&args.waiting, &args.common)? {
+    for waiting in ways_of_waiting(&args.transports)? {
         for &pace in &args.rate {
             for &message_bytes in &args.message_bytes {
                 for peer in &peers {
@@ -71,14 +62,14 @@ pub fn run(args: &Args) -> Result<std::process::ExitCode> {
                         waiting,
                         pace,
                         message_bytes,
-                        args.packets,
+                        args.transports.packets,
                     )?));
                 }
             }
         }
     }
-    let mut context = Context::new("rtt", &args.common, DEFAULTS)?;
-    context.packets = args.packets;
+    let mut context = Context::new("rtt", &args.transports.common, DEFAULTS)?;
+    context.packets = args.transports.packets;
     let outcome = measure_all(&mut context, measurements);
     Ok(context.finish(outcome))
 }
@@ -143,10 +134,12 @@ impl Measurement for RoundTrip {
                 damaged: driven.damaged,
                 ..Findings::default()
             },
-            figures: BTreeMap::from([("messages_per_s".to_owned(), messages_per_s)]),
             latencies: BTreeMap::from([("round_trip".to_owned(), driven.round_trips)]),
             ..Repeat::default()
         };
+        if !context.interrupt.is_set() {
+            repeat.figures.insert("messages_per_s".to_owned(), messages_per_s);
+        }
         server.end(&mut repeat)?;
         Ok(repeat)
     }

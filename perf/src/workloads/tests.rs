@@ -6,7 +6,7 @@ use std::rc::Rc;
 use clap::Parser;
 
 use super::*;
-use crate::args::Defaults;
+use crate::args::{Common, Defaults};
 use crate::error::Error;
 
 /// What a repeat comes to.
@@ -50,9 +50,8 @@ impl Measurement for Scripted {
             Fails => repeat.findings.reasons.push("it failed".to_owned()),
             Breaks => return Err(Error::Usage("it broke".to_owned())),
             IsInterrupted => {
-                signal_hook::low_level::raise(signal_hook::consts::SIGINT)
-                    .map_err(|error| Error::doing("raising a signal", error))?;
-                assert!(context.interrupt.is_set());
+                context.interrupt.set();
+                repeat.findings.tally.lost = 5;
             }
         }
         Ok(repeat)
