@@ -7,6 +7,7 @@
 //! The log: one durable write at a time on the same ring. Asleep: one enter that ends with a datagram, the doorbell,
 //! a freed slot or the time.
 
+mod alarm;
 mod config;
 mod counters;
 mod direct;
@@ -28,6 +29,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::address::{NAME_BYTES, Name};
 use crate::{Doorbell, Result, RtError};
+use alarm::Alarm;
 pub use config::PacketRingConfig;
 pub use counters::PacketCounters;
 use direct::DirectReceive;
@@ -55,6 +57,8 @@ const KIND_BELL: u64 = 2 << 32;
 const KIND_SEND: u64 = 3 << 32;
 const KIND_LOG: u64 = 4 << 32;
 const KIND_CANCEL: u64 = 5 << 32;
+const KIND_ALARM: u64 = 6 << 32;
+const KIND_ALARM_UPDATE: u64 = 7 << 32;
 const KIND_MASK: u64 = !0 << 32;
 
 /// What one [`PacketRing::poll`] did.
@@ -124,6 +128,7 @@ pub struct PacketRing {
     log: std::mem::ManuallyDrop<LogWrites>,
     filled: VecDeque<Filled>,
     direct: DirectReceive,
+    alarm: Alarm,
     bell: Doorbell,
     socket: UdpSocket,
     config: PacketRingConfig,
@@ -204,6 +209,7 @@ impl PacketRing {
             log: std::mem::ManuallyDrop::default(),
             filled: VecDeque::with_capacity(usize::from(config.receive_buffers)),
             direct,
+            alarm: Alarm::new(),
             bell,
             sends_trains: can_send_trains(socket.as_raw_fd()),
             socket,
@@ -385,13 +391,18 @@ impl PacketRing {
             if self.slots_freed {
                 return Ok(Wake::Sent);
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok(Wake::Timeout);
-            }
             self.arm();
+            let mut until = None;
+            if let Some(deadline) = deadline {
+                let now = Instant::now();
+                let left = deadline.saturating_duration_since(now);
+                if left.is_zero() {
+                    return Ok(Wake::Timeout);
+                }
+                until = (!self.set_alarm(now, left)).then_some(left);
+            }
             self.counters.waits += 1;
-            self.enter_waiting(left)?;
+            self.enter_waiting(until)?;
             self.reap()?;
         }
     }
@@ -430,7 +441,7 @@ impl PacketRing {
         loop {
             let Some(completion) = self.ring.completion().next() else { break };
             let (data, result, flags) = (completion.user_data(), completion.result(), completion.flags());
-            let Self { receive, log, filled, counters, .. } = self;
+            let Self { receive, log, filled, alarm, counters, .. } = self;
             match data & KIND_MASK {
                 KIND_RECEIVE => {
                     self.receive_armed &= cqueue::more(flags);
@@ -453,7 +464,8 @@ impl PacketRing {
                     self.slots_freed = true;
                 }
                 KIND_LOG => log.handle_completion(result),
-                KIND_CANCEL => {}
+                KIND_ALARM => alarm.handle_completion(),
+                KIND_CANCEL | KIND_ALARM_UPDATE => {}
                 _ => {
                     self.bell_armed &= cqueue::more(flags);
                     self.bell_heard = true;
@@ -497,9 +509,10 @@ impl PacketRing {
 
     /// False when the submission queue is full.
     fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the entry points at a slot's message or at the receive header. Both stay where they are and as
-        // they are until the completion: slots are released only by `reap`, the header never changes, and drop
-        // waits for the kernel or leaks them.
+        // SAFETY: the entry points at a slot's message, at the receive header, or at the alarm's time. The first two
+        // stay where they are and as they are until the completion: slots are released only by `reap`, the header
+        // never changes, and drop waits for the kernel or leaks them. The time is boxed and read when the entry is
+        // submitted only; an entry that is not submitted goes with the ring.
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 }

@@ -245,6 +245,31 @@ fn an_idle_wait_lasts_as_long_as_it_was_told() {
     assert_eq!(ring.wait(None, || false).expect("wait"), Wake::Busy);
 }
 
+/// Each sleep that a datagram ends leaves its timer behind for the next.
+#[test]
+fn a_sleep_ends_by_the_timer_of_another() {
+    let (mut ring, address) = ring(small());
+    let client = socket();
+    let millis = Duration::from_millis;
+    let mut sleep = |left_behind: Duration, slept: Duration| {
+        client.send_to(b"wake", address).expect("send");
+        let mut datagrams = 0;
+        while datagrams == 0 {
+            ring.wait(Some(left_behind), || true).expect("wait");
+            datagrams = ring.poll(|_, _| ()).expect("poll").datagrams;
+        }
+        let start = Instant::now();
+        assert_eq!(ring.wait(Some(slept), || true).expect("wait"), Wake::Timeout);
+        assert!((slept..PATIENCE).contains(&start.elapsed()), "{:?} of {slept:?}", start.elapsed());
+    };
+    // One that is late must be brought forward, one that is early must not count, and both again.
+    for _ in 0..8 {
+        sleep(PATIENCE * 2, millis(5));
+        sleep(millis(2), millis(30));
+        sleep(Duration::from_micros(1), millis(1));
+    }
+}
+
 #[test]
 fn looking_for_work_before_a_sleep_makes_system_calls() {
     let (mut ring, _) = ring(small());
