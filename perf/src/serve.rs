@@ -317,6 +317,8 @@ pub struct PeerServer {
     packet_bytes: u16,
     /// Preemptions of both sides when it was last asked.
     preempted: [u64; 2],
+    /// What the relay may be late by, where somebody allows more than usual, microseconds.
+    late_us_max: u64,
     relay: Option<RelayHandle>,
 }
 
@@ -345,6 +347,7 @@ impl PeerServer {
             &packet,
         ];
         let (process, mut ready) = ServerProcess::spawn::<Ready>(&arguments)?;
+        let late_us_max = context.effort.stall_us_max.unwrap_or_default();
         let mut relay = None;
         if let Some(network) = &context.network {
             move_to(context.cores.relay())?;
@@ -354,7 +357,7 @@ impl PeerServer {
             ready.address = spawned.address();
             relay = Some(spawned);
         }
-        Ok(Self { process, ready, waiting, packet_bytes, preempted: [0; 2], relay })
+        Ok(Self { process, ready, waiting, packet_bytes, preempted: [0; 2], late_us_max, relay })
     }
 
     /// Its process.
@@ -400,7 +403,7 @@ impl PeerServer {
         if let Some(relay) = &mut self.relay {
             let summary = relay.summary()?;
             figure("relay_late_us_p99", summary.late_us.p99 as f64);
-            repeat.findings.held_up.extend(summary.held_up());
+            repeat.findings.held_up.extend(summary.held_up(self.late_us_max));
         }
         Ok(usage)
     }

@@ -7,8 +7,13 @@ const YEARS_PER_ERA: i64 = 400;
 /// Days from 0000-03-01 to 1970-01-01.
 const EPOCH_DAYS: i64 = 719_468;
 
+/// More transactions a second than this, over all of a trace, and its times are those of a conversion: nobody types so.
+const TYPED_PER_S_MAX: i64 = 1_000;
+/// Fewer transactions than this can come in a moment.
+const TYPED_MIN: usize = 1_000;
+
 /// The time of each transaction since the first, with `before` transactions put before it at the same moment;
-/// empty when a time is missing, or all are the same. Clocks that were set back stand still.
+/// empty when a time is missing, or all are the same or are so close that nobody typed them. Clocks that were set back stand still.
 pub(crate) fn since_the_first<'a>(
     times: impl Iterator<Item = Option<&'a str>>,
     before: usize,
@@ -23,7 +28,8 @@ pub(crate) fn since_the_first<'a>(
         latest = latest.max(time.saturating_sub(first));
         Duration::from_millis(u64::try_from(latest).unwrap_or_default())
     }));
-    if latest == 0 { Vec::new() } else { since }
+    let is_typed = since.len() < TYPED_MIN || since.len() as i64 <= latest / 1_000 * TYPED_PER_S_MAX;
+    if latest == 0 || !is_typed { Vec::new() } else { since }
 }
 
 /// `2018-07-31T22:13:47.123Z`, of which the fraction may be left out; none: it is no such date.
@@ -83,5 +89,21 @@ mod tests {
         let times = ["2018-07-31T22:13:47Z", "2018-07-31T22:13:49Z", "2018-07-31T22:13:48Z"].map(Some);
         let [zero, two] = [0, 2].map(Duration::from_secs);
         assert_eq!(since_the_first(times.into_iter(), 1), [zero, zero, two, two]);
+    }
+
+    #[test]
+    fn the_moment_of_a_conversion_is_taken_for_typing() {
+        let times = |count: usize, ms: usize| -> usize {
+            let texts: Vec<String> = (0..count)
+                .map(|index| {
+                    let ms = index * ms / count;
+                    format!("2021-04-19T06:{:02}:{:02}.{:03}Z", ms / 60_000, ms / 1_000 % 60, ms % 1_000)
+                })
+                .collect();
+            since_the_first(texts.iter().map(|text| Some(text.as_str())), 0).len()
+        };
+        assert_eq!(times(10_000, 294), 0);
+        assert_eq!(times(10_000, 600_000), 10_000);
+        assert_eq!(times(999, 294), 999, "a few may come in a moment");
     }
 }

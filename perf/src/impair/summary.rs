@@ -63,14 +63,16 @@ impl From<&Histogram<u32>> for Lateness {
 }
 
 impl Summary {
-    /// Why figures measured through this relay are not those of the network that was asked for.
-    pub fn held_up(&self) -> Vec<String> {
+    /// Why figures measured through this relay are not those of the network that was asked for. `late_us_max`: how much
+    /// somebody wants to put up with, where that is more.
+    pub fn held_up(&self, late_us_max: u64) -> Vec<String> {
+        let late_us_max = late_us_max.max(LATE_US_MAX);
         let mut reasons = Vec::new();
         let late_us = self.late_us.p99;
-        if late_us > LATE_US_MAX {
+        if late_us > late_us_max {
             reasons.push(format!(
                 "the relay sent 1 % of the datagrams {late_us} us or more after they were due (at most \
-                 {LATE_US_MAX} us allowed)"
+                 {late_us_max} us allowed)"
             ));
         }
         if self.overrun > 0 {

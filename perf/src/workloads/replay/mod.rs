@@ -127,7 +127,8 @@ impl Tempo {
         if trace.times.is_empty() {
             let path = path.display();
             return Err(Error::Usage(format!(
-                "{path} does not say when its edits were made; give a pace with --rate 5000 or --rate saturating"
+                "{path} does not say when its edits were typed (its times are none, or of a \
+                 conversion); give a pace with --rate 5000 or --rate saturating"
             )));
         }
         let speed = args.speed.unwrap_or(1.0);
