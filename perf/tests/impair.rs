@@ -1,10 +1,13 @@
 //! The command `aether-perf impair` from outside: what it prints, how it ends, what it refuses.
 
+mod alone;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use alone::alone;
 use perf::impair::{Ready, Summary};
 
 fn impair(arguments: &[&str]) -> Command {
@@ -15,6 +18,7 @@ fn impair(arguments: &[&str]) -> Command {
 
 /// Exit status and standard error of a command line that must be refused.
 fn refused(arguments: &[&str]) -> (i32, String) {
+    let _alone = alone();
     let output = impair(arguments).stdin(Stdio::null()).output().expect("it starts");
     let code = output.status.code().expect("it was not killed");
     (code, String::from_utf8_lossy(&output.stderr).into_owned())
@@ -75,6 +79,7 @@ fn a_port_in_use_is_taken_or_refused_without_its_address() {
 
 #[test]
 fn a_relay_outlives_its_parent_or_keeps_its_counters_to_itself() {
+    let _alone = alone();
     let server = server();
     let (mut child, mut lines, ready) = start(&["--until-stdin-closes", "--network", "loss=100%"], &server);
     assert_eq!((ready.network.as_str(), ready.seed), ("loss=100%", 1));
@@ -98,6 +103,7 @@ fn a_relay_outlives_its_parent_or_keeps_its_counters_to_itself() {
 
 #[test]
 fn a_signal_ends_the_relay_without_its_summary() {
+    let _alone = alone();
     let server = server();
     let (mut child, mut lines, _) = start(&[], &server);
     let pid = rustix::process::Pid::from_child(&child);

@@ -1,10 +1,13 @@
 //! The optional transports through real servers in processes of their own.
 #![cfg(feature = "peers")]
 
+mod alone;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use alone::alone;
 use perf::peer::{Client, MESSAGE_HEADER_BYTES, MessageHeader, Ready, Request, Sent, read_total};
 use perf::peers::{ClientContext, PACKET_BYTES, Peer, find};
 use perf::result::Waiting;
@@ -44,6 +47,7 @@ impl Drop for Server {
 
 /// Calls `test` with each peer in each form of waiting, its server running.
 fn with_each(test: impl Fn(Peer, &ClientContext<'_>)) {
+    let _alone = alone();
     for name in PEERS {
         for (waiting, text) in [(Waiting::Polling, "polling"), (Waiting::Blocking, "blocking")] {
             let server = Server::start(name, text);

@@ -1,14 +1,19 @@
 //! The workloads of the product from outside, each for a moment, against a node in a process of its own.
 
+mod alone;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
+use alone::alone;
 use perf::result::{MarkKind, Report, Run, Verdict};
 
-/// Long enough for a machine that is busy with something else: what is tested is not the machine.
+/// Long enough for a machine that is busy with something else: what is tested is not the machine. Rates are low for
+/// the same reason: the last edit may be late by the time between two of them, and a little.
 const PATIENT: [&str; 6] = ["--output", "json", "--repeats", "1", "--stall-us-max", "60000000"];
 
 fn perf(arguments: &[&str], directory: &Path) -> Output {
+    let _alone = alone();
     let mut command = Command::new(env!("CARGO_BIN_EXE_aether-perf"));
     command.args(arguments).args(PATIENT).arg("--directory").arg(directory.join("out"));
     command.current_dir(directory).output().expect("it starts")
@@ -39,23 +44,23 @@ fn count(run: &Run, latency: &str) -> u64 {
 
 #[test]
 fn an_edit_is_not_counted_or_counted_twice() {
-    let arguments = "ops --rate 500,saturating --documents 10 --clients 4 --writers 2 --readers 2 --seconds 0.4 \
+    let arguments = "ops --rate 50,saturating --documents 10 --clients 4 --writers 2 --readers 2 --seconds 1 \
                      --warmup-seconds 0.1";
     let runs = runs(&arguments.split_whitespace().collect::<Vec<_>>());
     assert_eq!(runs.len(), 2);
-    assert_eq!(count(&runs[0], "edit_to_durable"), 200);
-    assert_eq!(count(&runs[0], "edit_to_reader"), 400);
-    assert_eq!(count(&runs[0], "edit_to_last_reader"), 200);
-    assert!(runs[1].figures["durable_ops_per_s"].median > 500.0, "{:?}", runs[1].figures);
+    assert_eq!(count(&runs[0], "edit_to_durable"), 50);
+    assert_eq!(count(&runs[0], "edit_to_reader"), 100);
+    assert_eq!(count(&runs[0], "edit_to_last_reader"), 50);
+    assert!(runs[1].figures["durable_ops_per_s"].median > 50.0, "{:?}", runs[1].figures);
 }
 
 #[test]
 fn a_killed_node_loses_an_edit_or_leaves_no_mark() {
     let arguments =
-        "ops --rate 200 --documents 4 --clients 3 --readers 2 --seconds 2 --warmup-seconds 0.1 --kill-at 0.7";
+        "ops --rate 40 --documents 4 --clients 3 --readers 2 --seconds 2 --warmup-seconds 0.1 --kill-at 0.7";
     let runs = runs(&arguments.split_whitespace().collect::<Vec<_>>());
-    assert_eq!(count(&runs[0], "edit_to_durable"), 400);
-    assert_eq!(count(&runs[0], "edit_to_reader"), 800);
+    assert_eq!(count(&runs[0], "edit_to_durable"), 80);
+    assert_eq!(count(&runs[0], "edit_to_reader"), 160);
     assert_eq!(runs[0].marks.iter().filter(|mark| mark.kind == MarkKind::Failover).count(), 1);
     assert!(runs[0].figures["reconnects"].median >= 3.0, "{:?}", runs[0].figures);
 }
@@ -63,17 +68,17 @@ fn a_killed_node_loses_an_edit_or_leaves_no_mark() {
 #[test]
 fn a_reader_of_many_is_left_out() {
     let runs =
-        runs(&["fanout", "--readers", "20", "--rate", "50", "--seconds", "0.4", "--warmup-seconds", "0"]);
+        runs(&["fanout", "--readers", "20", "--rate", "20", "--seconds", "1", "--warmup-seconds", "0"]);
     assert_eq!(count(&runs[0], "edit_to_reader"), 20 * 20);
 }
 
 #[test]
 fn a_cursor_is_lost_on_its_way() {
     let runs =
-        runs(&["presence", "--clients", "5", "--rate", "100", "--seconds", "0.4", "--warmup-seconds", "0"]);
-    // 40 moves that four others see, less what is overtaken; at the least the last move of each.
-    assert!((4 * 5..=4 * 40).contains(&count(&runs[0], "move_to_others")), "{:?}", runs[0].figures);
-    assert_eq!(runs[0].figures["moves_per_s"].median, 100.0);
+        runs(&["presence", "--clients", "5", "--rate", "20", "--seconds", "1", "--warmup-seconds", "0"]);
+    // 20 moves that four others see, less what is overtaken; at the least the last move of each.
+    assert!((4 * 5..=4 * 20).contains(&count(&runs[0], "move_to_others")), "{:?}", runs[0].figures);
+    assert_eq!(runs[0].figures["moves_per_s"].median, 20.0);
 }
 
 #[test]
@@ -86,7 +91,7 @@ fn somebody_in_a_storm_does_not_get_the_document() {
 
 #[test]
 fn memory_over_time_is_not_looked_at() {
-    let runs = runs(&["soak", "--rate", "100", "--documents", "4", "--clients", "2", "--seconds", "2.2"]);
+    let runs = runs(&["soak", "--rate", "50", "--documents", "4", "--clients", "2", "--seconds", "2.2"]);
     assert!(runs[0].figures["rss_mb_end"].median > 1.0, "{:?}", runs[0].figures);
 }
 
