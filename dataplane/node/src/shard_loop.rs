@@ -78,9 +78,10 @@ impl ShardLoop {
             if worked {
                 now = self.clock.now();
             }
-            worked |= self.shard.run_background();
             let reported = self.report_status(now.mono);
             worked |= self.put_out(now).await?;
+            // After what somebody waits for has left.
+            worked |= self.shard.run_background();
             if self.shard.is_drained() {
                 return Ok(());
             }
