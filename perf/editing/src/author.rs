@@ -1,4 +1,4 @@
-//! Somebody who types without end into a document that others may share: what a load is made of.
+//! Somebody who edits a document without end that others may share: what a load is made of.
 //!
 //! An author's edits refer to the author's own characters alone, so that nobody has to wait for anybody, and no
 //! CRDT is needed to make them.
@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::outline::{Outline, UpdateBuilder};
+use crate::overwriter::Overwriter;
 use crate::replica::ROOT;
 use crate::typing::Typist;
 
@@ -14,21 +15,49 @@ const INSTEAD: &str = "ß";
 
 /// One author in one document.
 #[derive(Debug)]
-pub struct Author {
+pub struct Author(Habit);
+
+#[derive(Debug)]
+enum Habit {
+    Types(Box<Writing>),
+    Overwrites(Overwriter),
+}
+
+/// A text that is typed.
+#[derive(Debug)]
+struct Writing {
     client: u64,
     typist: Typist,
     outline: Outline,
 }
 
 impl Author {
-    /// Types what follows from `seed`, as the Yjs client `client`, which nobody else in the document may be.
+    /// Types what follows from `seed`, as the Yjs client `client`, which nobody else in the document may be. The
+    /// document grows.
     #[must_use]
     pub fn new(client: u64, seed: u64) -> Self {
-        Self { client, typist: Typist::new(seed), outline: Outline::new() }
+        let writing = Writing { client, typist: Typist::new(seed), outline: Outline::new() };
+        Self(Habit::Types(Box::new(writing)))
+    }
+
+    /// Sets one key of the map [`crate::MAP_ROOT`] again and again, as the Yjs client `client`, which nobody else in the
+    /// document may be. The document does not grow.
+    #[must_use]
+    pub fn overwriting(client: u64) -> Self {
+        Self(Habit::Overwrites(Overwriter::new(client)))
     }
 
     /// The next edit, a Yjs update (v1). No two are the same.
     pub fn edit(&mut self) -> Bytes {
+        match &mut self.0 {
+            Habit::Types(writing) => writing.edit(),
+            Habit::Overwrites(overwriter) => overwriter.edit(),
+        }
+    }
+}
+
+impl Writing {
+    fn edit(&mut self) -> Bytes {
         let patch = self.typist.edit(self.outline.length() as usize);
         let mut update = UpdateBuilder::new(ROOT, self.client);
         if patch.deleted > 0 {
@@ -78,7 +107,8 @@ mod tests {
 
     #[test]
     fn edits_of_two_authors_do_not_fit_together() {
-        let mut authors = [Author::new(1_000, 1), Author::new(70_000, 2)];
+        let author = |client, seed| Writing { client, typist: Typist::new(seed), outline: Outline::new() };
+        let mut authors = [author(1_000, 1), author(70_000, 2)];
         let mut replica = Replica::new();
         let mut edits = Vec::new();
         for at in 0..4_000 {

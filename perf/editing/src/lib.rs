@@ -7,6 +7,7 @@
 mod arrivals;
 mod author;
 mod outline;
+mod overwriter;
 mod replica;
 mod script;
 mod times;
@@ -16,6 +17,7 @@ mod typing;
 pub use arrivals::{Arrival, Arrivals, Catalog, Contents};
 pub use author::{Author, author_of};
 pub use outline::{Insert, Outline, UpdateBuilder};
+pub use overwriter::MAP_ROOT;
 pub use replica::{ROOT, Replica, client_id};
 pub use script::{Op, Script, ScriptError};
 pub use trace::{AGENTS_MAX, Patch, TRACE_BYTES_MAX, Trace, TraceError, Transaction};

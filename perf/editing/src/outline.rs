@@ -212,7 +212,7 @@ pub struct UpdateBuilder<'a> {
 /// The content type "string" of a Yjs item.
 const CONTENT_STRING: u8 = 4;
 /// The item says what it was put to the right of.
-const HAS_LEFT: u8 = 0x80;
+pub(crate) const HAS_LEFT: u8 = 0x80;
 /// The item says what it was put to the left of.
 const HAS_RIGHT: u8 = 0x40;
 
