@@ -1,4 +1,8 @@
 //! `soak`: edits for hours; latencies stay, and memory does not grow.
+//!
+//! The edits leave documents as long as they are, since documents that grow are no leak. What a node keeps of every
+//! document for those who fall behind, a mebibyte of recent ops, fills first: that is what the warm-up is for, and why
+//! documents are few and edited alike.
 
 use std::process::ExitCode;
 
@@ -12,14 +16,19 @@ use crate::error::{Error, Result};
 use crate::product::target::{Target, TargetArgs};
 use crate::result::Pace;
 
-const DEFAULTS: Defaults = Defaults { repeats: 1, seconds: 3_600.0, warmup_seconds: 5.0, report: None };
+const DEFAULTS: Defaults = Defaults { repeats: 1, seconds: 3_600.0, warmup_seconds: 300.0, report: None };
 /// The generator of a soak may be away for longer than that of a measurement, microseconds: over hours it will be.
 const STALL_US_MAX: u64 = 1_000_000;
 
 /// The command line of `soak`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Ctrl-C ends it, and keeps what it found.\n\nExample:\n  aether-perf soak --seconds 14400 --rate 2000"
+    mut_arg("documents", |documents| documents.default_value("32")),
+    mut_arg("zipf", |zipf| zipf.default_value("0")),
+    after_help = "Edits overwrite, so that documents stay as long as they are. The recent ops that a node keeps of each \
+                  document, 1 MiB, must fill within --warmup-seconds: 20000 edits of each document are enough.\n\n\
+                  Ctrl-C ends it, and keeps what it found.\n\nExample:\n  aether-perf soak --seconds 14400 --rate \
+                  2000\n  aether-perf soak --documents 4 --warmup-seconds 60 --seconds 180"
 )]
 pub struct SoakArgs {
     /// What every measurement has
@@ -59,7 +68,12 @@ pub fn run(args: &SoakArgs) -> Result<ExitCode> {
 fn measure(context: &mut Context, args: &SoakArgs) -> Result<()> {
     let target = Target::start(context, &args.target)?;
     let growth_mb_per_h_max = Some(args.growth_mb_per_h_max);
-    let soak = Ops { workload: "soak", growth_mb_per_h_max, ..Ops::new(&target, args.shape, args.rate) };
+    let soak = Ops {
+        workload: "soak",
+        overwrites: true,
+        growth_mb_per_h_max,
+        ..Ops::new(&target, args.shape, args.rate)
+    };
     let outcome = measure_all(context, vec![Box::new(soak)]);
     outcome.and(target.stop())
 }

@@ -37,6 +37,8 @@ pub(crate) struct Shape {
     /// Of each document.
     pub(crate) readers: usize,
     pub(crate) zipf_exponent: f64,
+    /// Edits leave documents as long as they are.
+    pub(crate) overwrites: bool,
 }
 
 /// A load of edits that runs.
@@ -172,7 +174,8 @@ impl Edits {
     fn sit_down(&self, keyboards: Vec<Vec<DocumentWriter>>) -> Vec<Keyboard> {
         let author = |document: usize, author: usize| {
             let seed = SEED.wrapping_add((document * self.shape.writers + author) as u64);
-            Author::new(author as u64 + 1, seed)
+            let client = author as u64 + 1;
+            if self.shape.overwrites { Author::overwriting(client) } else { Author::new(client, seed) }
         };
         let keyboard = |(document, writers): (usize, Vec<DocumentWriter>)| {
             let writers = writers.into_iter().enumerate();

@@ -129,6 +129,8 @@ pub struct Ops {
     pub pace: Pace,
     /// When to kill the node, from the beginning of the measured time.
     pub kill_at: Option<Duration>,
+    /// Edits overwrite a key of a map, one for each writer, in place of typing: documents do not grow.
+    pub overwrites: bool,
     /// How much the node's memory may grow, megabytes an hour, where that is watched: then Ctrl-C ends the load, and
     /// what it gave counts.
     pub growth_mb_per_h_max: Option<f64>,
@@ -138,7 +140,15 @@ impl Ops {
     /// A load called `ops`, and nobody is killed.
     pub fn new(target: &Rc<Target>, shape: ShapeArgs, pace: Pace) -> Self {
         let target = Rc::clone(target);
-        Self { workload: "ops", target, shape, pace, kill_at: None, growth_mb_per_h_max: None }
+        Self {
+            workload: "ops",
+            target,
+            shape,
+            pace,
+            kill_at: None,
+            overwrites: false,
+            growth_mb_per_h_max: None,
+        }
     }
 }
 
@@ -153,6 +163,9 @@ impl Measurement for Ops {
             ("readers_per_document".to_owned(), json!(readers)),
             ("zipf_exponent".to_owned(), json!(zipf)),
         ]);
+        if self.overwrites {
+            parameters.insert("edits".to_owned(), json!("overwrites"));
+        }
         Title {
             workload: self.workload,
             subject: "node".to_owned(),
@@ -172,7 +185,7 @@ impl Measurement for Ops {
             reply_ns_max: reply_max.as_nanos() as u64,
         };
         let (control, api_key) = (self.target.control.clone(), self.target.api_key.clone());
-        let (shape, kill_at) = (self.shape.shape(), self.kill_at);
+        let (shape, kill_at) = (self.shape.shape(self.overwrites), self.kill_at);
         let interrupt = context.interrupt.clone();
         let progress = self.growth_mb_per_h_max.map(|_| context.progress.clone());
         let node = self.target.take_node();
@@ -226,13 +239,14 @@ impl ShapeArgs {
         Ok(())
     }
 
-    fn shape(&self) -> Shape {
+    fn shape(&self, overwrites: bool) -> Shape {
         Shape {
             documents: self.documents as usize,
             clients: self.clients as usize,
             writers: self.writers as usize,
             readers: self.readers as usize,
             zipf_exponent: self.zipf,
+            overwrites,
         }
     }
 }
