@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::Piece;
 use crate::context::Interrupt;
 use crate::error::{Error, Result};
-use crate::load::Tally;
+use crate::load::{LATE_END_NS, Tally};
 use crate::record::{INTERVAL, Recorder};
 use crate::result::Pace;
 use crate::stall::StallMeter;
@@ -254,15 +254,19 @@ impl Play {
         let course = self.course.borrow();
         let ops = self.piece.script.ops.len() * self.documents;
         let seconds = self.ended_ns.get() as f64 / 1e9;
-        let sending_s = (course.last_sent_ns as f64 / 1e9).max(f64::MIN_POSITIVE);
         let asked_per_s = match self.piece.tempo.pace(self.piece.script.ops.len(), self.documents) {
             Pace::Open { rate_per_s } => Some(rate_per_s),
             Pace::Closed | Pace::Saturating => None,
         };
+        let per_s = |sending_ns: u64| course.sent as f64 * 1e9 / sending_ns.max(1) as f64;
+        let achieved_per_s = asked_per_s.map_or_else(
+            || per_s(course.last_sent_ns),
+            |asked| asked.min(per_s(course.last_sent_ns.saturating_sub(LATE_END_NS))),
+        );
         let (sent, durable) = (course.sent as u64, course.durable as u64);
         let tally = Tally {
             asked_per_s,
-            achieved_per_s: course.sent as f64 / sending_s,
+            achieved_per_s,
             sent,
             replies: durable,
             lost: ops as u64 - durable,
