@@ -12,6 +12,8 @@ use crate::{Visitor, Workload};
 const IN_FLIGHT: usize = 1_000;
 /// Ranges in the ACK frame; the last is the most that a frame carries.
 const RANGES: [usize; 4] = [1, 4, 16, 32];
+/// So many packets are acknowledged without waiting for more.
+const AT_ONCE: usize = 4;
 /// Messages of 1,000 bytes that open the window far enough.
 const GROWTH_MESSAGES: usize = 200;
 
@@ -21,7 +23,7 @@ pub(crate) fn visit(visitor: &mut impl Visitor) {
     for ranges in RANGES {
         visitor.visit(&format!("ack/{ranges}_ranges"), || Ack::with_ranges(ranges));
     }
-    visitor.visit("loss/none_of_1000", || Ack::of(|number| number < 2));
+    visitor.visit("loss/none_of_1000", || Ack::of(|number| number < AT_ONCE));
     visitor.visit("loss/997_of_1000", || Ack::of(|number| number == IN_FLIGHT - 1));
 }
 
@@ -85,7 +87,7 @@ mod tests {
         for ranges in RANGES {
             assert_eq!(outcome(Ack::with_ranges(ranges)), (1_000, 0, ranges as u64 - 1), "{ranges} ranges");
         }
-        assert_eq!(outcome(Ack::of(|number| number < 2)), (1_000, 998, 0));
+        assert_eq!(outcome(Ack::of(|number| number < AT_ONCE)), (1_000, 996, 0));
         assert_eq!(outcome(Ack::of(|number| number == 999)), (1_000, 2, 997));
     }
 }
