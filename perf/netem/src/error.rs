@@ -1,5 +1,6 @@
 //! What can be wrong with a network in words.
 
+use strsim::levenshtein;
 use thiserror::Error;
 
 use crate::TraceError;
@@ -92,20 +93,6 @@ fn did_you_mean(nearest: Option<&str>) -> String {
 /// The known word at the least edit distance, unless none is near enough to be what was meant.
 pub(crate) fn nearest(word: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
     let (distance, found) =
-        known.into_iter().map(|known| (edit_distance(word, known), known)).min_by_key(|found| found.0)?;
+        known.into_iter().map(|known| (levenshtein(word, known), known)).min_by_key(|found| found.0)?;
     (distance <= word.len().max(found.len()) / 2).then_some(found)
-}
-
-/// Levenshtein's distance: the least number of characters inserted, removed or replaced.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[row.len() - 1]
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use strsim::levenshtein;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -144,23 +145,9 @@ fn wrong_type(place: Place, expected: &'static str, found: &DeValue<'_>) -> Conf
 fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     let (distance, found) = known
         .iter()
-        .map(|candidate| (edit_distance(key, candidate), *candidate))
+        .map(|candidate| (levenshtein(key, candidate), *candidate))
         .min_by_key(|found| found.0)?;
     (distance <= key.len().max(found.len()) / 2).then_some(found)
-}
-
-/// Levenshtein's distance: the least number of characters inserted, removed or replaced.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[row.len() - 1]
 }
 
 #[cfg(test)]
@@ -169,8 +156,8 @@ mod tests {
 
     #[test]
     fn a_far_key_is_proposed_for_a_typo() {
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(levenshtein("kitten", "sitting"), 3);
+        assert_eq!(levenshtein("", "abc"), 3);
         assert_eq!(nearest("shard", &["listen", "shards", "data_dir"]), Some("shards"));
         assert_eq!(nearest("zzzzzz", &["listen", "shards"]), None);
         assert_eq!(nearest("x", &[]), None);
