@@ -5,6 +5,8 @@ use wire::Span;
 use wire::frame::Parameters;
 use wire::limits::{DATAGRAM_BYTES_MAX, INITIAL_DATAGRAM_BYTES, MESSAGE_BYTES_MAX};
 
+use crate::key_update::KEY_UPDATE_PACKETS_MAX;
+
 /// The longest that an acknowledgement may be held back.
 pub const ACK_DELAY_MAX: Span = Span::from_ms(2);
 /// The shortest idle timeout.
@@ -49,6 +51,8 @@ pub struct Config {
     pub congestion_window_bytes_max: u64,
     /// The congestion controller; default CUBIC.
     pub controller: ControllerKind,
+    /// Packets sealed with one key before the next takes over; default 2^20, at most 2^22.
+    pub key_update_packets: u64,
 }
 
 const _: () = assert!(MESSAGE_BYTES_MAX as u64 <= 6 << 20);
@@ -66,6 +70,7 @@ impl Default for Config {
             message_bytes_max: MESSAGE_BYTES_MAX,
             congestion_window_bytes_max: 8 << 20,
             controller: ControllerKind::default(),
+            key_update_packets: 1 << 20,
         }
     }
 }
@@ -147,6 +152,12 @@ impl Config {
                 self.congestion_window_bytes_max,
                 self.congestion_window_bytes_max >= 64 << 10,
                 "must be at least 64 KiB",
+            ),
+            (
+                "key_update_packets",
+                self.key_update_packets,
+                (1..=KEY_UPDATE_PACKETS_MAX).contains(&self.key_update_packets),
+                "must be 1 to 2^22",
             ),
         ];
         match checks.into_iter().find(|(.., holds, _)| !holds) {

@@ -8,21 +8,25 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use wire::header::{HEADER_BYTES, TAG_BYTES};
 
 const KEY_BYTES: usize = 16;
+const SECRET_BYTES: usize = 32;
 const LABEL_KEY: &[u8] = b"aetherflow quantum 1 key";
 const LABEL_IV: &[u8] = b"aetherflow quantum 1 iv";
+const LABEL_UPDATE: &[u8] = b"aetherflow quantum 1 ku";
 
 const LABEL_DRAW: &[u8] = b"aetherflow quantum 1 draw";
 const LABEL_SEED: &[u8] = b"aetherflow quantum 1 seed";
 
 /// The keys of one connection, as one of its ends sees them. Never seal two datagrams with the same number.
 pub struct PacketKeys {
-    sealing: DirectionKey,
-    opening: DirectionKey,
+    pub(crate) sealing: DirectionKey,
+    pub(crate) opening: DirectionKey,
 }
 
-struct DirectionKey {
+/// The keys of one direction, and the secret that they and their successors come from.
+pub(crate) struct DirectionKey {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
+    secret: [u8; SECRET_BYTES],
 }
 
 impl fmt::Debug for PacketKeys {
@@ -66,20 +70,31 @@ impl PacketKeys {
 
     /// Opens a datagram in place; returns its payload, or nothing when it does not authenticate.
     pub fn open<'a>(&self, packet_number: u64, datagram: &'a mut [u8]) -> Option<&'a [u8]> {
-        let (header, body) = datagram.split_at_mut_checked(HEADER_BYTES)?;
-        let nonce = self.opening.nonce(packet_number);
-        self.opening.key.open_in_place(nonce, Aad::from(&*header), body).ok().map(|payload| &*payload)
+        self.opening.open(packet_number, datagram)
     }
 }
 
 impl DirectionKey {
-    fn derive(secret: &[u8; 32]) -> Self {
-        let secret = Prk::new_less_safe(HKDF_SHA256, secret);
+    fn derive(secret_bytes: &[u8; SECRET_BYTES]) -> Self {
+        let secret = Prk::new_less_safe(HKDF_SHA256, secret_bytes);
         let (mut key, mut iv) = ([0; KEY_BYTES], [0; NONCE_LEN]);
         expand(&secret, LABEL_KEY, &mut key);
         expand(&secret, LABEL_IV, &mut iv);
         let key = UnboundKey::new(&AES_128_GCM, &key).expect("AES-128 takes 16 bytes");
-        Self { key: LessSafeKey::new(key), iv }
+        Self { key: LessSafeKey::new(key), iv, secret: *secret_bytes }
+    }
+
+    /// The keys of the next phase (`PROTOCOL.md`, section "Key update").
+    pub(crate) fn next(&self) -> Self {
+        let mut secret = [0; SECRET_BYTES];
+        expand(&Prk::new_less_safe(HKDF_SHA256, &self.secret), LABEL_UPDATE, &mut secret);
+        Self::derive(&secret)
+    }
+
+    pub(crate) fn open<'a>(&self, packet_number: u64, datagram: &'a mut [u8]) -> Option<&'a [u8]> {
+        let (header, body) = datagram.split_at_mut_checked(HEADER_BYTES)?;
+        let nonce = self.nonce(packet_number);
+        self.key.open_in_place(nonce, Aad::from(&*header), body).ok().map(|payload| &*payload)
     }
 
     fn nonce(&self, packet_number: u64) -> Nonce {

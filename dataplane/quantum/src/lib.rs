@@ -17,6 +17,7 @@ mod connection;
 mod endpoint;
 mod flow;
 mod id_hash;
+mod key_update;
 mod keys;
 mod loss;
 mod noise;
@@ -34,6 +35,7 @@ pub use connection::{
     Transmit,
 };
 pub use endpoint::{Endpoint, EndpointLimits};
+pub use key_update::KEY_UPDATE_PACKETS_MAX;
 pub use keys::PacketKeys;
 pub use stats::{ConnectionStats, EndpointStats};
 pub use wire::sync::Channel;

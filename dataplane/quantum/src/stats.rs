@@ -59,6 +59,10 @@ counters! {
         unexpected,
         /// Moves of the peer to another address.
         address_changes,
+        /// Changes to the next phase's keys, begun here or by the peer.
+        key_updates,
+        /// Packets opened with the keys of the phase before.
+        previous_phase,
     }
 }
 

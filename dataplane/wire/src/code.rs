@@ -54,6 +54,8 @@ codes! {
     Overloaded = 7, "overloaded";
     /// The handshake did not end in time.
     HandshakeTimeout = 8, "handshake-timeout";
+    /// The keys have sealed or refused as many packets as is safe.
+    KeyLimit = 9, "key-limit";
 
     /// A sync message that does not follow the format.
     MalformedMessage = 100, "malformed-message";

@@ -13,6 +13,7 @@ use zerocopy::IntoBytes;
 
 use super::{Amplification, Connection, ConnectionKey, MessageSink, Now, Side, State};
 use crate::config::{Config, ConfigError};
+use crate::key_update::PhasedKeys;
 use crate::keys::{EntropyPool, PacketKeys};
 use crate::noise::{self, NOISE_OVERHEAD_BYTES};
 
@@ -20,6 +21,8 @@ use crate::noise::{self, NOISE_OVERHEAD_BYTES};
 const TICKET_LENGTH_BYTES: usize = 2;
 /// Where the ticket begins in a first packet.
 const TICKET_OFFSET: usize = HEADER_BYTES + TICKET_LENGTH_BYTES;
+/// The first packet that the connection's own keys seal: number 0 is the handshake's.
+const FIRST_DATA_NUMBER: u64 = 1;
 /// What a first packet has left for frames, at the least.
 const INITIAL_PAYLOAD_BYTES_MIN: usize =
     INITIAL_DATAGRAM_BYTES - TICKET_OFFSET - TICKET_BYTES_MAX - NOISE_OVERHEAD_BYTES;
@@ -156,7 +159,8 @@ impl Connection {
             self.stats.forged_packet += 1;
             return;
         };
-        self.keys = Some(PacketKeys::new(noise.dangerously_get_raw_split(), true));
+        let keys = PacketKeys::new(noise.dangerously_get_raw_split(), true);
+        self.keys = Some(PhasedKeys::new(keys, FIRST_DATA_NUMBER));
         self.client_handshake = None;
         self.state = State::Established;
         self.deadline = None;
@@ -194,7 +198,8 @@ impl Connection {
 
         let reply = write_reply(&mut noise, now.mono, initial.id, config).map_err(forged)?;
         let mut connection = Self::new(key, initial.id, Side::Node, now.mono, config.clone());
-        connection.keys = Some(PacketKeys::new(noise.dangerously_get_raw_split(), false));
+        let keys = PacketKeys::new(noise.dangerously_get_raw_split(), false);
+        connection.keys = Some(PhasedKeys::new(keys, FIRST_DATA_NUMBER));
         let initial_tag = initial.tag();
         connection.node_handshake = Some(Box::new(NodeHandshake { reply, is_reply_due: true, initial_tag }));
         let received_bytes = datagram.len() as u64;

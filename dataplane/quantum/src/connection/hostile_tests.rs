@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::keys::EntropyPool;
 
 #[derive(Default)]
-struct Count(usize);
+pub(super) struct Count(usize);
 
 impl MessageSink for Count {
     fn on_message(&mut self, _: ConnectionKey, _: Channel, message: &[u8]) {
@@ -23,7 +23,7 @@ impl MessageSink for Count {
 }
 
 /// A node's connection that has just been accepted.
-fn accepted() -> Connection {
+pub(super) fn accepted() -> Connection {
     let ticket = Ticket {
         session_id: Guuid::NIL,
         writer_id: Guuid::NIL,

@@ -3,6 +3,7 @@
 mod handshake;
 #[cfg(test)]
 mod hostile_tests;
+mod key_update;
 mod receive;
 mod send;
 mod timers;
@@ -29,7 +30,7 @@ use crate::channel_send::{ReliableSend, UnreliableSend, charge};
 use crate::config::Config;
 use crate::congestion::{CongestionController, controller};
 use crate::flow::{ReceiveCredit, SendCredit};
-use crate::keys::PacketKeys;
+use crate::key_update::PhasedKeys;
 use crate::loss::LossDetector;
 use crate::replay::ReplayWindow;
 use crate::rtt::RttEstimator;
@@ -206,7 +207,7 @@ pub struct Connection {
     session: Option<Arc<Ticket>>,
     client_handshake: Option<Box<ClientHandshake>>,
     node_handshake: Option<Box<NodeHandshake>>,
-    keys: Option<PacketKeys>,
+    keys: Option<PhasedKeys>,
     replay: ReplayWindow,
     acks: Acknowledger,
     sent: SentPackets,

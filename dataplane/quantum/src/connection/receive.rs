@@ -24,15 +24,15 @@ impl Connection {
             self.stats.malformed += 1;
             return false;
         };
-        // The key phase will mark key updates; in this version it is zero.
-        if header.connection != self.id || header.flags != 0 {
+        let flags = header.flags;
+        if header.connection != self.id || (flags != 0 && kind != PacketType::Data) {
             self.stats.malformed += 1;
             return false;
         }
         let number = header.packet_number();
         match (kind, self.state) {
             (PacketType::Data, State::Established | State::Closing) => {
-                self.handle_data(now, number, datagram, sink)
+                self.handle_data(now, (number, flags), datagram, sink)
             }
             (PacketType::Handshake, State::Handshaking) if number == 0 => {
                 self.handle_reply(now, datagram, sink);
@@ -52,20 +52,17 @@ impl Connection {
     fn handle_data(
         &mut self,
         now: Time,
-        number: u64,
+        packet: (u64, u8),
         datagram: &mut [u8],
         sink: &mut impl MessageSink,
     ) -> bool {
-        let Some(keys) = &self.keys else { return false };
+        let number = packet.0;
         if self.replay.is_replay(number) {
             self.stats.replayed += 1;
             return false;
         }
         let bytes = datagram.len() as u64;
-        let Some(payload) = keys.open(number, datagram) else {
-            self.stats.forged_packet += 1;
-            return false;
-        };
+        let Some(payload) = self.open(now, packet, datagram) else { return false };
         self.replay.insert(number);
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += bytes;
@@ -217,6 +214,9 @@ impl Connection {
             self.rtt.update(now.since(packet.sent), Span::from_us(ack.delay_us).min(self.peer_ack_delay));
         }
         self.loss.on_ack(newest);
+        if let Some(keys) = &mut self.keys {
+            keys.on_ack(newest);
+        }
         self.controller.on_ack(
             now,
             &AckSample {

@@ -124,6 +124,10 @@ impl Connection {
         if !is_wanted || room < DATAGRAM_BYTES_MIN {
             return None;
         }
+        self.update_keys_by_count(now);
+        if self.is_closed() {
+            return None;
+        }
         let mut out = Writer::new(&mut buffer[HEADER_BYTES..room - TAG_BYTES]);
         let written = self.write_frames(now, &mut out, may_send);
         if !written.any {
@@ -143,9 +147,11 @@ impl Connection {
 
     fn seal(&self, now: Time, datagram: &mut [u8]) -> Option<()> {
         let number = self.sent.next_number();
-        let header = Header::new(PacketType::Data, self.id, number, now.as_us() as u32);
+        let keys = self.keys.as_ref()?;
+        let mut header = Header::new(PacketType::Data, self.id, number, now.as_us() as u32);
+        header.flags = keys.flags();
         datagram[..HEADER_BYTES].copy_from_slice(header.as_bytes());
-        self.keys.as_ref()?.seal(number, datagram);
+        keys.seal(number, datagram);
         Some(())
     }
 

@@ -3,6 +3,7 @@
 use wire::{Code, Time};
 
 use super::{ClosedBy, Connection, Side, State};
+use crate::key_update::PhasedKeys;
 
 /// A client keeps its connection alive by a PING after this part of the idle timeout.
 const KEEP_ALIVE_PARTS: u64 = 3;
@@ -19,8 +20,9 @@ impl Connection {
             }
             State::Handshaking | State::Established => {
                 let loss = self.loss.timeout(&self.sent, self.probe_timeout());
-                let times =
-                    [self.deadline, loss, self.acks.deadline(), self.keep_alive_at(), Some(self.idle_at())];
+                let keys = self.keys.as_ref().and_then(PhasedKeys::timeout);
+                let acks = self.acks.deadline();
+                let times = [self.deadline, loss, acks, keys, self.keep_alive_at(), Some(self.idle_at())];
                 times.into_iter().flatten().min()
             }
         }
@@ -54,6 +56,9 @@ impl Connection {
         }
         if self.is_muted() {
             return;
+        }
+        if let Some(keys) = &mut self.keys {
+            keys.handle_timeout(now);
         }
         if self.keep_alive_at().is_some_and(|at| at <= now) {
             self.ping_due = true;
