@@ -1,0 +1,84 @@
+//! The subcommand `latency`.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use clap::{Args, ValueEnum};
+use quantum::Config;
+
+use super::report::{Checked, Table};
+use super::rows::ROWS;
+use super::run::{LatencyError, Measured, measure};
+
+/// How the result is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Output {
+    /// A table.
+    Text,
+    /// JSON, one document.
+    Json,
+}
+
+/// Latency under loss, exact, in virtual time.
+///
+/// Messages of 200 bytes go from a client to a node over a network of 10 ms one way, on a reliable, ordered channel.
+/// Times are from sending to delivery in order. "Evidence" is from the first arrival of a packet sent after a lost one
+/// to the delivery of what was lost. Bytes are UDP payload, with ratios to the run of the same length without loss.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  cargo run --release -p sim -- latency --messages 100000 --rows '5 %'")]
+pub struct LatencyArgs {
+    /// Messages of each row; by default 1,000,000, and 100,000 of the rows at 50 a second.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    messages: Option<u64>,
+    /// What every random choice follows from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only rows whose names contain one of these, comma-separated.
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Fail when a target is missed.
+    #[arg(long)]
+    check: bool,
+}
+
+impl LatencyArgs {
+    /// Measures and prints. Whether the targets are met, or not asked for.
+    pub fn run(&self) -> Result<bool, LatencyError> {
+        let table = self.table()?;
+        match self.output {
+            Output::Text => print!("{table}"),
+            Output::Json => {
+                let json = serde_json::to_string_pretty(&table)
+                    .map_err(|error| LatencyError::Setup(error.to_string()))?;
+                println!("{json}");
+            }
+        }
+        Ok(!self.check || table.is_met())
+    }
+
+    fn table(&self) -> Result<Table, LatencyError> {
+        let config = Config::default();
+        let mut clean: HashMap<(u64, u64), Measured> = HashMap::new();
+        let mut rows = Vec::new();
+        for row in ROWS {
+            if !self.rows.is_empty() && !self.rows.iter().any(|part| row.name.contains(part.as_str())) {
+                continue;
+            }
+            let messages = self.messages.unwrap_or(row.messages);
+            let run = (row.rate_per_s, messages);
+            let clean = match clean.entry(run) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    entry.insert(measure(&row.without_loss(), messages, self.seed, &config)?)
+                }
+            };
+            let measured =
+                if row.is_lossy() { measure(&row, messages, self.seed, &config)? } else { clean.clone() };
+            rows.push(Checked::new(row, measured, clean));
+        }
+        Ok(Table { seed: self.seed, rows })
+    }
+}

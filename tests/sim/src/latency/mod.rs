@@ -1,0 +1,18 @@
+//! How long messages take, exactly: rows of so many messages a second over a network that loses packets, in virtual
+//! time.
+//!
+//! Both ends are driven at the very instants of their timeouts and of their datagrams' arrivals: what is reported is
+//! the transport and the network, without a scheduler, a socket or a clock between them.
+
+mod cli;
+mod ends;
+mod evidence;
+mod report;
+mod rows;
+mod run;
+mod sample;
+
+pub use cli::LatencyArgs;
+pub use report::{Checked, Table};
+pub use rows::{MESSAGE_BYTES, ROWS, Row, Target};
+pub use run::{LatencyError, Measured, measure};
