@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use quantum::congestion::{AckSample, CongestionController, controller};
+use quantum::congestion::{AckSample, CongestionController, LossEvent, RateSample, SentSample, controller};
 use quantum::{Config, ControllerKind};
 use wire::{Span, Time};
 
@@ -12,6 +12,8 @@ use crate::{Visitor, Workload};
 const CONTROLLERS: [(&str, ControllerKind); 1] = [("cubic", ControllerKind::Cubic)];
 const DATAGRAM_BYTES: u64 = 1_200;
 const RTT: Span = Span::from_ms(20);
+/// What is in flight at 200 Mbit/s.
+const IN_FLIGHT_BYTES: u64 = 500_000;
 /// Time between two acknowledgements: 200 Mbit/s.
 const ACK_INTERVAL: Span = Span::from_us(96);
 /// One packet is lost in so many steps: the window goes up and down, as on a real path.
@@ -26,13 +28,19 @@ pub(crate) fn visit(visitor: &mut impl Visitor) {
 struct Step {
     controller: Box<dyn CongestionController>,
     now: Time,
+    delivered_bytes: u64,
     steps: u64,
 }
 
 impl Step {
     fn new(kind: ControllerKind) -> Self {
         let config = Config { controller: kind, ..Config::default() };
-        Self { controller: controller(&config), now: Time::from_us(1_000_000), steps: 0 }
+        Self {
+            controller: controller(&config, 1),
+            now: Time::from_us(1_000_000),
+            delivered_bytes: 0,
+            steps: 0,
+        }
     }
 }
 
@@ -44,12 +52,32 @@ impl Workload for Step {
         self.steps += 1;
         let sent = Time::from_us(self.now.as_us() - RTT.as_us());
         if self.steps.is_multiple_of(STEPS_PER_LOSS) {
-            self.controller.on_congestion_event(self.now, sent, false);
+            let event = LossEvent { sent, is_persistent: false, in_flight_bytes: IN_FLIGHT_BYTES };
+            self.controller.on_congestion_event(self.now, &event);
         }
-        let window_bytes = self.controller.window_bytes();
-        self.controller.on_sent(self.now, DATAGRAM_BYTES, window_bytes);
-        self.controller.on_sent(self.now, DATAGRAM_BYTES, window_bytes);
-        let sample = AckSample { bytes: 2 * DATAGRAM_BYTES, sent, smoothed_rtt: RTT, window_limited: true };
+        let in_flight_bytes = self.controller.window_bytes().min(IN_FLIGHT_BYTES);
+        let packet = SentSample { bytes: DATAGRAM_BYTES, in_flight_bytes, is_app_limited: false };
+        self.controller.on_sent(self.now, &packet);
+        self.controller.on_sent(self.now, &packet);
+        self.delivered_bytes += 2 * DATAGRAM_BYTES;
+        let rate = RateSample {
+            bytes_per_s: 2 * DATAGRAM_BYTES * 1_000_000 / ACK_INTERVAL.as_us(),
+            delivered_bytes: in_flight_bytes,
+            lost_bytes: 0,
+            prior_delivered_bytes: self.delivered_bytes.saturating_sub(in_flight_bytes),
+            total_delivered_bytes: self.delivered_bytes,
+            in_flight_at_sending_bytes: in_flight_bytes,
+            is_app_limited: false,
+        };
+        let sample = AckSample {
+            bytes: 2 * DATAGRAM_BYTES,
+            sent,
+            rtt: Some(RTT),
+            smoothed_rtt: RTT,
+            window_limited: true,
+            in_flight_bytes,
+            rate,
+        };
         self.controller.on_ack(self.now, black_box(&sample));
     }
 }

@@ -92,6 +92,16 @@ impl ReliableSend {
         })
     }
 
+    /// Whether there is something to send again.
+    pub(crate) fn has_resend(&self) -> bool {
+        !self.resend.is_empty()
+    }
+
+    /// Whether there is anything to send, credit or not.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.has_resend() || self.message(self.next).is_some()
+    }
+
     /// Writes as many messages as fit; returns whether any was written.
     pub(crate) fn write(&mut self, packet: &mut Packet<'_, '_>) -> bool {
         let mut run = Run { channel: self.channel, written: None, any: false };

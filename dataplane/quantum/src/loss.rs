@@ -24,6 +24,15 @@ pub(crate) struct LossDetector {
     timer_start: Time,
     timeouts_in_row: u32,
     probes_due: u8,
+    episode: Episode,
+}
+
+/// The losses since the last congestion event that counted: if all of them come after all, none was lost.
+#[derive(Clone, Copy, Default, Debug)]
+struct Episode {
+    first_number: u64,
+    lost: u32,
+    spurious: u32,
 }
 
 /// What one round of detection found.
@@ -43,7 +52,33 @@ impl LossDetector {
             timer_start: Time::ZERO,
             timeouts_in_row: 0,
             probes_due: 0,
+            episode: Episode { first_number: 0, lost: 0, spurious: 0 },
         }
+    }
+
+    /// The controller has answered losses: by a new reduction, or as part of the last one.
+    pub(crate) fn on_congestion_event(&mut self, is_new: bool, lost: &[u64]) {
+        if is_new {
+            let first_number = lost.first().copied().unwrap_or_default();
+            self.episode = Episode { first_number, ..Episode::default() };
+        }
+        self.episode.lost += lost.len() as u32;
+    }
+
+    /// A packet that was declared lost was acknowledged.
+    pub(crate) const fn on_spurious(&mut self, number: u64) {
+        if number >= self.episode.first_number {
+            self.episode.spurious += 1;
+        }
+    }
+
+    /// Whether all losses of the last episode have turned out to be none; true once.
+    pub(crate) fn take_spurious_episode(&mut self) -> bool {
+        let is_spurious = self.episode.lost > 0 && self.episode.spurious >= self.episode.lost;
+        if is_spurious {
+            self.episode = Episode::default();
+        }
+        is_spurious
     }
 
     pub(crate) fn on_sent(&mut self, now: Time, is_eliciting: bool) {
@@ -140,11 +175,12 @@ impl LossDetector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sent_packets::tests::departure;
 
     fn sent(times_us: &[u64]) -> SentPackets {
         let mut sent = SentPackets::default();
         for &us in times_us {
-            sent.finish(Time::from_us(us), 1_200, true, true);
+            sent.finish(departure(us, 1_200, true));
         }
         sent
     }

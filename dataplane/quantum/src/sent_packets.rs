@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use wire::Time;
 use wire::sync::Channel;
 
+use crate::delivery::Snapshot;
+
 /// What a packet carried that must arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SentFrame {
@@ -36,12 +38,34 @@ pub(crate) enum Fate {
 pub(crate) struct SentPacket {
     pub(crate) number: u64,
     pub(crate) sent: Time,
-    pub(crate) bytes: u32,
+    /// What had been delivered by then.
+    pub(crate) delivery: Snapshot,
+    /// Modulo 2^32.
+    frames_start: u32,
+    frames_count: u16,
+    pub(crate) bytes: u16,
     pub(crate) fate: Fate,
     /// Whether the congestion window held back the sender about when this was sent.
     pub(crate) window_limited: bool,
-    frames_start: u64,
-    frames_count: u32,
+}
+
+const _: () = assert!(size_of::<SentPacket>() <= 48, "every packet in flight takes this much");
+const _: () = assert!(wire::limits::DATAGRAM_BYTES_MAX <= u16::MAX as usize);
+
+/// What a packet is taken up with, besides its frames.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Departure {
+    pub(crate) sent: Time,
+    pub(crate) bytes: usize,
+    pub(crate) is_eliciting: bool,
+    pub(crate) window_limited: bool,
+    pub(crate) delivery: Snapshot,
+}
+
+impl SentPacket {
+    const fn frames_end(&self) -> u32 {
+        self.frames_start.wrapping_add(self.frames_count as u32)
+    }
 }
 
 /// Sent packets by number, without gaps, and their frames in one ring: nothing is allocated once warm.
@@ -50,7 +74,8 @@ pub(crate) struct SentPackets {
     packets: VecDeque<SentPacket>,
     first_number: u64,
     frames: VecDeque<SentFrame>,
-    frames_base: u64,
+    /// The place of the first of `frames`, modulo 2^32.
+    frames_base: u32,
     in_flight_bytes: u64,
     in_flight_count: usize,
 }
@@ -73,21 +98,20 @@ impl SentPackets {
     }
 
     /// Takes up the packet that was written, with the frames pushed since the last one.
-    pub(crate) fn finish(&mut self, sent: Time, bytes: usize, is_eliciting: bool, window_limited: bool) {
-        let used = self
-            .packets
-            .back()
-            .map_or(self.frames_base, |last| last.frames_start + u64::from(last.frames_count));
-        let count = self.frames_base + self.frames.len() as u64 - used;
+    pub(crate) fn finish(&mut self, departure: Departure) {
+        let Departure { sent, bytes, is_eliciting, window_limited, delivery } = departure;
+        let used = self.packets.back().map_or(self.frames_base, SentPacket::frames_end);
+        let count = self.frames_base.wrapping_add(self.frames.len() as u32).wrapping_sub(used);
         let fate = if is_eliciting { Fate::InFlight } else { Fate::Done };
         self.packets.push_back(SentPacket {
             number: self.next_number(),
             sent,
-            bytes: bytes as u32,
+            delivery,
+            frames_start: used,
+            frames_count: count as u16,
+            bytes: bytes as u16,
             fate,
             window_limited,
-            frames_start: used,
-            frames_count: count as u32,
         });
         if is_eliciting {
             self.in_flight_bytes += bytes as u64;
@@ -122,8 +146,8 @@ impl SentPackets {
 
     /// The frames of a packet.
     pub(crate) fn frames(&self, packet: &SentPacket) -> impl Iterator<Item = SentFrame> + '_ {
-        let start = (packet.frames_start - self.frames_base) as usize;
-        self.frames.range(start..start + packet.frames_count as usize).copied()
+        let start = packet.frames_start.wrapping_sub(self.frames_base) as usize;
+        self.frames.range(start..start + usize::from(packet.frames_count)).copied()
     }
 
     /// Packets in flight, oldest first.
@@ -150,8 +174,8 @@ impl SentPackets {
             if keep {
                 return;
             }
-            let end = front.frames_start + u64::from(front.frames_count);
-            self.frames.drain(..(end - self.frames_base) as usize);
+            let end = front.frames_end();
+            self.frames.drain(..end.wrapping_sub(self.frames_base) as usize);
             self.frames_base = end;
             self.first_number += 1;
             self.packets.pop_front();
@@ -160,8 +184,14 @@ impl SentPackets {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A packet that left at `us`.
+    pub(crate) fn departure(us: u64, bytes: usize, is_eliciting: bool) -> Departure {
+        let delivery = Snapshot::default();
+        Departure { sent: Time::from_us(us), bytes, is_eliciting, window_limited: false, delivery }
+    }
 
     #[test]
     fn frames_are_taken_for_another_packets() {
@@ -170,7 +200,7 @@ mod tests {
             for _ in 0..number {
                 sent.push_frame(SentFrame::Ack { largest: number });
             }
-            sent.finish(Time::from_us(number), 100, number > 0, false);
+            sent.finish(departure(number, 100, number > 0));
         }
         assert_eq!((sent.first_number(), sent.next_number(), sent.in_flight_bytes()), (1, 5, 400));
         sent.set_fate(2, Fate::Done);

@@ -41,6 +41,8 @@ counters! {
         packets_lost,
         /// Packets declared lost whose acknowledgement came afterwards.
         spurious_losses,
+        /// Congestion events all of whose losses were spurious.
+        spurious_episodes,
         /// Bytes of messages sent again.
         bytes_retransmitted,
         /// Probe timeouts.

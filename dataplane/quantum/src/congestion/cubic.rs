@@ -2,12 +2,18 @@
 
 use wire::{Span, Time};
 
-use super::{AckSample, CongestionController, INITIAL_WINDOW_DATAGRAMS, WINDOW_DATAGRAMS_MIN};
+use super::{
+    AckSample, CongestionController, INITIAL_WINDOW_DATAGRAMS, LossEvent, PathModel, SEND_QUANTUM_BYTES_MAX,
+    SentSample, WINDOW_DATAGRAMS_MIN, send_quantum_bytes,
+};
 
 /// The multiplicative decrease (section 4.6).
 const BETA: f64 = 0.7;
 /// The scaling of the cubic function (section 5.1), in datagrams per second cubed.
 const C: f64 = 0.4;
+/// A window leaves in this part of a round trip, in slow start and after (RFC 9002, section 7.7).
+const PACING_GAIN_SLOW_START: f64 = 2.0;
+const PACING_GAIN: f64 = 1.25;
 
 /// The state of section 4.1. Windows are in bytes.
 #[derive(Debug)]
@@ -24,6 +30,18 @@ pub(crate) struct Cubic {
     epoch: Option<Epoch>,
     /// Losses of packets sent before this moment have been answered.
     recovery_start: Option<Time>,
+    smoothed_rtt: Option<Span>,
+    /// What the last reduction changed, in case that its losses were none.
+    before: Option<Reduced>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reduced {
+    window: f64,
+    slow_start_threshold: f64,
+    window_before: f64,
+    window_reno: f64,
+    epoch: Option<Epoch>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +62,8 @@ impl Cubic {
             window_reno: 0.0,
             epoch: None,
             recovery_start: None,
+            smoothed_rtt: None,
+            before: None,
         }
     }
 
@@ -72,9 +92,10 @@ impl Cubic {
 }
 
 impl CongestionController for Cubic {
-    fn on_sent(&mut self, _now: Time, _bytes: u64, _in_flight_bytes: u64) {}
+    fn on_sent(&mut self, _now: Time, _sample: &SentSample) {}
 
     fn on_ack(&mut self, now: Time, sample: &AckSample) {
+        self.smoothed_rtt = Some(sample.smoothed_rtt);
         let in_recovery = self.recovery_start.is_some_and(|start| sample.sent <= start);
         if in_recovery || !sample.window_limited {
             return;
@@ -96,12 +117,19 @@ impl CongestionController for Cubic {
         self.window = self.window.min(self.window_bytes_max as f64);
     }
 
-    fn on_congestion_event(&mut self, now: Time, sent: Time, is_persistent: bool) -> bool {
+    fn on_congestion_event(&mut self, now: Time, event: &LossEvent) -> bool {
+        let LossEvent { sent, is_persistent, .. } = *event;
         if self.recovery_start.is_some_and(|start| sent <= start) && !is_persistent {
             return false;
         }
         self.recovery_start = Some(now);
-        self.epoch = None;
+        self.before = Some(Reduced {
+            window: self.window,
+            slow_start_threshold: self.slow_start_threshold,
+            window_before: self.window_before,
+            window_reno: self.window_reno,
+            epoch: self.epoch.take(),
+        });
         // Fast convergence (section 4.7): leave room for new flows.
         let shrinking = self.window < self.window_before;
         self.window_before = if shrinking { self.window * (1.0 + BETA) / 2.0 } else { self.window };
@@ -114,19 +142,68 @@ impl CongestionController for Cubic {
         true
     }
 
+    fn on_spurious_loss(&mut self, _now: Time) {
+        // RFC 9438, section 4.9.2.
+        let Some(before) = self.before.take().filter(|before| before.window > self.window) else { return };
+        self.window = before.window;
+        self.slow_start_threshold = before.slow_start_threshold;
+        self.window_before = before.window_before;
+        self.window_reno = before.window_reno;
+        self.epoch = before.epoch;
+        self.recovery_start = None;
+    }
+
+    fn on_ecn_ce(&mut self, now: Time, sent: Time, _ce_packets: u64) -> bool {
+        let reduced =
+            self.on_congestion_event(now, &LossEvent { sent, is_persistent: false, in_flight_bytes: 0 });
+        if reduced {
+            // A mark is never spurious.
+            self.before = None;
+        }
+        reduced
+    }
+
+    fn on_datagram_bytes(&mut self, bytes: u64) {
+        self.datagram_bytes = bytes;
+        self.window = self.window.max(self.window_min());
+    }
+
     fn window_bytes(&self) -> u64 {
         self.window as u64
+    }
+
+    fn pacing_rate(&self) -> Option<u64> {
+        let gain = if self.window < self.slow_start_threshold { PACING_GAIN_SLOW_START } else { PACING_GAIN };
+        self.smoothed_rtt.map(|rtt| (gain * self.window * 1e6 / rtt.as_us().max(1) as f64) as u64)
+    }
+
+    fn send_quantum_bytes(&self) -> u64 {
+        self.pacing_rate()
+            .map_or(SEND_QUANTUM_BYTES_MAX, |rate| send_quantum_bytes(rate, self.datagram_bytes))
+    }
+
+    fn path_model(&self) -> PathModel {
+        let is_slow_start = self.window < self.slow_start_threshold;
+        let phase = if is_slow_start { "slow-start" } else { "congestion-avoidance" };
+        PathModel { phase, bandwidth_bytes_per_s: None, rtt_min: None }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::congestion::RateSample;
 
     const DATAGRAM: u64 = 1_200;
 
     fn ack(sent: Time, bytes: u64, rtt: Span) -> AckSample {
-        AckSample { bytes, sent, smoothed_rtt: rtt, window_limited: true }
+        let rate = RateSample::default();
+        let (rtt, smoothed_rtt) = (Some(rtt), rtt);
+        AckSample { bytes, sent, rtt, smoothed_rtt, window_limited: true, in_flight_bytes: 0, rate }
+    }
+
+    fn lost(sent: Time) -> LossEvent {
+        LossEvent { sent, is_persistent: false, in_flight_bytes: 0 }
     }
 
     /// One window's worth of acknowledgements per round trip.
@@ -151,8 +228,8 @@ mod tests {
         let mut cubic = Cubic::new(DATAGRAM, 64 << 20);
         let before = cubic.window_bytes();
         let now = Time::from_us(100);
-        assert!(cubic.on_congestion_event(now, Time::from_us(50), false));
-        assert!(!cubic.on_congestion_event(now, Time::from_us(60), false));
+        assert!(cubic.on_congestion_event(now, &lost(Time::from_us(50))));
+        assert!(!cubic.on_congestion_event(now, &lost(Time::from_us(60))));
         assert_eq!(cubic.window_bytes(), (before as f64 * BETA) as u64);
     }
 
@@ -163,7 +240,7 @@ mod tests {
         let rtt = Span::from_ms(50);
         rounds(&mut cubic, &mut now, rtt, 4);
         let before = cubic.window_bytes();
-        cubic.on_congestion_event(now, now, false);
+        cubic.on_congestion_event(now, &lost(now));
         now += rtt;
         rounds(&mut cubic, &mut now, rtt, 200);
         assert!(cubic.window_bytes() > before, "{} of {before}", cubic.window_bytes());
@@ -176,7 +253,7 @@ mod tests {
         let rtt = Span::from_us(30);
         for _ in 0..50 {
             now += rtt;
-            cubic.on_congestion_event(now, now, false);
+            cubic.on_congestion_event(now, &lost(now));
         }
         assert_eq!(cubic.window_bytes(), WINDOW_DATAGRAMS_MIN * DATAGRAM);
         rounds(&mut cubic, &mut now, rtt, 300);
@@ -190,5 +267,26 @@ mod tests {
         let idle = AckSample { window_limited: false, ..ack(Time::from_us(5), 9_000, Span::from_ms(1)) };
         cubic.on_ack(Time::from_us(9), &idle);
         assert_eq!(cubic.window_bytes(), before);
+    }
+
+    #[test]
+    fn a_loss_that_was_none_costs_window() {
+        let mut cubic = Cubic::new(DATAGRAM, 64 << 20);
+        let before = cubic.window_bytes();
+        cubic.on_congestion_event(Time::from_us(100), &lost(Time::from_us(50)));
+        cubic.on_spurious_loss(Time::from_us(200));
+        assert_eq!((cubic.window_bytes(), cubic.slow_start_threshold), (before, f64::INFINITY));
+        cubic.on_spurious_loss(Time::from_us(300));
+        assert_eq!(cubic.window_bytes(), before);
+    }
+
+    #[test]
+    fn marks_of_the_network_are_ignored_or_answered_twice() {
+        let mut cubic = Cubic::new(DATAGRAM, 64 << 20);
+        let before = cubic.window_bytes();
+        assert!(cubic.on_ecn_ce(Time::from_us(100), Time::from_us(50), 1));
+        assert!(!cubic.on_ecn_ce(Time::from_us(120), Time::from_us(60), 4));
+        cubic.on_spurious_loss(Time::from_us(130));
+        assert_eq!(cubic.window_bytes(), (before as f64 * BETA) as u64);
     }
 }

@@ -28,10 +28,12 @@ use crate::acks::Acknowledger;
 use crate::channel_receive::ReliableReceive;
 use crate::channel_send::{ReliableSend, UnreliableSend, charge};
 use crate::config::Config;
-use crate::congestion::{CongestionController, controller};
+use crate::congestion::{CongestionController, PathModel, controller};
+use crate::delivery::DeliveryRate;
 use crate::flow::{ReceiveCredit, SendCredit};
 use crate::key_update::PhasedKeys;
 use crate::loss::LossDetector;
+use crate::pacer::Pacer;
 use crate::replay::ReplayWindow;
 use crate::rtt::RttEstimator;
 use crate::sent_packets::SentPackets;
@@ -215,6 +217,8 @@ pub struct Connection {
     lost_scratch: Vec<u64>,
     rtt: RttEstimator,
     controller: Box<dyn CongestionController>,
+    delivery: DeliveryRate,
+    pacer: Pacer,
     reliable_send: [ReliableSend; RELIABLE_CHANNELS],
     unreliable_send: UnreliableSend,
     send_credit: SendCredit,
@@ -257,6 +261,11 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// What a path's controller takes for randomness: other connections have other ids.
+fn congestion_seed(id: Guuid) -> u64 {
+    id.as_bytes()[8..].iter().fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+}
+
 impl Connection {
     fn new(key: ConnectionKey, id: Guuid, side: Side, now: Time, config: Arc<Config>) -> Self {
         let is_client = side == Side::Client;
@@ -276,7 +285,9 @@ impl Connection {
             loss: LossDetector::new(),
             lost_scratch: Vec::new(),
             rtt: RttEstimator::new(),
-            controller: controller(&config),
+            controller: controller(&config, congestion_seed(id)),
+            delivery: DeliveryRate::default(),
+            pacer: Pacer::new(),
             reliable_send: [
                 ReliableSend::new(Channel::Sync, EARLY_CREDIT_BYTES),
                 ReliableSend::new(Channel::Presence, EARLY_CREDIT_BYTES),
@@ -323,6 +334,7 @@ impl Connection {
             self.is_blocked = true;
             return Err(SendError::Full);
         }
+        self.check_application_limited();
         self.queued_bytes += charge(bytes);
         self.stats.messages_sent += 1;
         if channel.is_reliable() {
@@ -424,6 +436,18 @@ impl Connection {
         self.controller.window_bytes()
     }
 
+    /// The rate at which a backlog leaves, bytes per second; none: as fast as the window allows.
+    #[must_use]
+    pub fn pacing_rate_bytes_per_s(&self) -> Option<u64> {
+        self.controller.pacing_rate()
+    }
+
+    /// What the congestion controller believes of the path.
+    #[must_use]
+    pub fn path_model(&self) -> PathModel {
+        self.controller.path_model()
+    }
+
     /// Bytes sent and neither acknowledged nor lost.
     #[must_use]
     pub const fn in_flight_bytes(&self) -> u64 {
@@ -443,6 +467,7 @@ impl Connection {
     fn set_peer(&mut self, peer: &Parameters) {
         let datagram = usize::try_from(peer.datagram_bytes_max).unwrap_or(usize::MAX);
         self.datagram_bytes = datagram.max(INITIAL_DATAGRAM_BYTES).min(self.config.datagram_bytes_max);
+        self.controller.on_datagram_bytes(self.datagram_bytes as u64);
         let message = usize::try_from(peer.message_bytes_max).unwrap_or(usize::MAX);
         self.message_bytes_max = self.message_bytes_max.min(message);
         self.peer_ack_delay = Span::from_us(peer.max_ack_delay_us).min(crate::config::ACK_DELAY_MAX);

@@ -7,9 +7,9 @@ use wire::{Code, Header, PacketType, Span, Time};
 
 use super::{ClosedBy, Connection, Event, MessageSink, State};
 use crate::channel_receive::Delivery;
-use crate::congestion::AckSample;
+use crate::congestion::{AckSample, LossEvent, LostPacket};
 use crate::rtt::GRANULARITY;
-use crate::sent_packets::{Fate, SentFrame};
+use crate::sent_packets::{Fate, SentFrame, SentPacket};
 
 impl Connection {
     /// Takes a datagram that came for this connection; decrypts it in place and delivers its messages.
@@ -193,6 +193,7 @@ impl Connection {
         if ack.largest >= self.sent.next_number() {
             return Err((Code::Protocol, "acknowledgement of a packet that was never sent"));
         }
+        self.check_application_limited();
         let lowest = self.sent.first_number();
         let mut acked_bytes = 0;
         let mut newest = None;
@@ -201,7 +202,7 @@ impl Connection {
                 break;
             }
             for number in first.max(lowest)..=last {
-                let bytes = self.ack_packet(number);
+                let bytes = self.ack_packet(now, number);
                 if bytes > 0 {
                     acked_bytes += bytes;
                     newest = newest.max(Some(number));
@@ -210,23 +211,32 @@ impl Connection {
         }
         let Some(newest) = newest else { return Ok(()) };
         let Some(packet) = self.sent.get(newest).copied() else { return Ok(()) };
-        if newest == ack.largest && !self.is_sample_ambiguous(newest) {
-            self.rtt.update(now.since(packet.sent), Span::from_us(ack.delay_us).min(self.peer_ack_delay));
+        let rtt = (!self.is_sample_ambiguous(newest)).then(|| now.since(packet.sent));
+        if let Some(rtt) = rtt.filter(|_| newest == ack.largest) {
+            self.rtt.update(rtt, Span::from_us(ack.delay_us).min(self.peer_ack_delay));
         }
         self.loss.on_ack(newest);
         if let Some(keys) = &mut self.keys {
             keys.on_ack(newest);
         }
-        self.controller.on_ack(
-            now,
-            &AckSample {
-                bytes: acked_bytes,
-                sent: packet.sent,
-                smoothed_rtt: self.rtt.smoothed(),
-                window_limited: packet.window_limited,
-            },
-        );
         self.detect_losses(now);
+        if self.loss.take_spurious_episode() {
+            self.stats.spurious_episodes += 1;
+            self.controller.on_spurious_loss(now);
+        }
+        let sample = AckSample {
+            bytes: acked_bytes,
+            sent: packet.sent,
+            rtt,
+            smoothed_rtt: self.rtt.smoothed(),
+            window_limited: packet.window_limited,
+            in_flight_bytes: self.sent.in_flight_bytes(),
+            rate: self.delivery.sample(now, packet.sent, &packet.delivery, self.rtt.min()),
+        };
+        self.controller.on_ack(now, &sample);
+        if self.controller.is_holding_back() {
+            self.delivery.mark_app_limited(self.sent.in_flight_bytes());
+        }
         Ok(())
     }
 
@@ -235,17 +245,19 @@ impl Connection {
         self.is_client() && number == 0 && self.stats.probe_timeouts > 0
     }
 
-    /// Returns the bytes that were in flight until now.
-    fn ack_packet(&mut self, number: u64) -> u64 {
+    /// Returns the bytes that were in flight until now, or had been taken for lost.
+    fn ack_packet(&mut self, now: Time, number: u64) -> u64 {
         let Some(packet) = self.sent.get(number).copied() else { return 0 };
-        let acked = match packet.fate {
+        match packet.fate {
             Fate::Done => return 0,
-            Fate::InFlight => u64::from(packet.bytes),
+            Fate::InFlight => {}
             Fate::Lost => {
                 self.stats.spurious_losses += 1;
-                0
+                self.loss.on_spurious(number);
             }
-        };
+        }
+        let acked = u64::from(packet.bytes);
+        self.delivery.on_delivered(now, acked);
         self.sent.set_fate(number, Fate::Done);
         let mut freed = 0;
         for frame in self.sent.frames(&packet) {
@@ -273,17 +285,37 @@ impl Connection {
         self.stats.packets_lost += lost.len() as u64;
         for &number in &lost {
             if let Some(packet) = self.sent.get(number).copied() {
+                self.count_loss(now, &packet);
                 self.resend(&packet);
             }
         }
-        self.lost_scratch = lost;
         if let Some(losses) = found {
-            let reduced = self.controller.on_congestion_event(now, losses.newest_sent, losses.is_persistent);
+            let event = LossEvent {
+                sent: losses.newest_sent,
+                is_persistent: losses.is_persistent,
+                in_flight_bytes: self.sent.in_flight_bytes(),
+            };
+            let reduced = self.controller.on_congestion_event(now, &event);
+            self.loss.on_congestion_event(reduced, &lost);
             self.stats.congestion_events += u64::from(reduced);
             self.stats.persistent_congestions += u64::from(losses.is_persistent);
         }
+        self.lost_scratch = lost;
         let lost_before = Time::from_us(now.as_us().saturating_sub(span.times(2).as_us()));
         self.sent.forget_front(lost_before);
+    }
+
+    /// A packet counts as lost, whether or not what it carried must be sent again.
+    pub(super) fn count_loss(&mut self, now: Time, packet: &SentPacket) {
+        self.delivery.on_lost(u64::from(packet.bytes));
+        let lost = LostPacket {
+            bytes: u64::from(packet.bytes),
+            lost_bytes: self.delivery.lost_since(&packet.delivery),
+            in_flight_at_sending_bytes: packet.delivery.in_flight_bytes(),
+            total_delivered_bytes: self.delivery.delivered_bytes(),
+            is_app_limited: packet.delivery.is_app_limited(),
+        };
+        self.controller.on_packet_lost(now, &lost);
     }
 
     pub(super) fn connected(&mut self) {

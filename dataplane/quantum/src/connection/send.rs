@@ -8,8 +8,11 @@ use wire::{Header, PacketType, Time};
 use zerocopy::IntoBytes;
 
 use super::{Connection, RELIABLE_CHANNELS, Side, State};
-use crate::channel_send::Packet;
-use crate::sent_packets::{SentFrame, SentPacket};
+use crate::channel_send::{Packet, ReliableSend};
+use crate::congestion::SentSample;
+use crate::delivery::Snapshot;
+use crate::pacer::Pace;
+use crate::sent_packets::{Departure, SentFrame, SentPacket};
 
 /// A packet of a train is filled up to the size of the others when no more than this is missing.
 const TRAIN_PADDING_BYTES_MAX: usize = 64;
@@ -117,8 +120,7 @@ impl Connection {
     }
 
     fn transmit_data(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
-        let may_send =
-            self.sent.in_flight_bytes() < self.controller.window_bytes() || self.loss.probes_due() > 0;
+        let may_send = self.may_send(now);
         let is_wanted = self.acks.is_due(now) || (may_send && self.has_data());
         let room = self.datagram_room(buffer);
         if !is_wanted || room < DATAGRAM_BYTES_MIN {
@@ -145,6 +147,40 @@ impl Connection {
         Some(length)
     }
 
+    /// Whether what asks for an acknowledgement may leave: for new data the window and the pacer must allow it
+    /// (`PROTOCOL.md`, sections "Loss and congestion" and "Pacing").
+    fn may_send(&mut self, now: Time) -> bool {
+        if self.loss.probes_due() > 0 {
+            return true;
+        }
+        let in_flight = self.sent.in_flight_bytes() + self.datagram_bytes as u64;
+        if in_flight > self.controller.window_bytes() || !self.has_data() {
+            return false;
+        }
+        let pace = Pace {
+            bytes_per_s: self.controller.pacing_rate(),
+            quantum_bytes: self.controller.send_quantum_bytes(),
+            datagram_bytes: self.datagram_bytes as u64,
+        };
+        if self.pacer.is_open(now, pace) || self.ping_due || self.has_credit_update() {
+            return true;
+        }
+        let is_resend = self.reliable_send.iter().any(ReliableSend::has_resend);
+        is_resend && self.pacer.is_open_for_retransmission(pace)
+    }
+
+    /// Marks the time from here on as one in which the application, not the path, sets the rate: the sender has nothing to
+    /// send although it might (draft-ietf-ccwg-bbr-06, section "Detecting application-limited phases").
+    pub(super) fn check_application_limited(&mut self) {
+        let in_flight = self.sent.in_flight_bytes();
+        let is_window_open = in_flight + self.datagram_bytes as u64 <= self.controller.window_bytes();
+        let has_unsent =
+            self.unreliable_send.has_pending() || self.reliable_send.iter().any(ReliableSend::has_unsent);
+        if is_window_open && !has_unsent {
+            self.delivery.mark_app_limited(in_flight);
+        }
+    }
+
     fn seal(&self, now: Time, datagram: &mut [u8]) -> Option<()> {
         let number = self.sent.next_number();
         let keys = self.keys.as_ref()?;
@@ -156,14 +192,20 @@ impl Connection {
     }
 
     pub(super) fn finish_packet(&mut self, now: Time, bytes: usize, is_eliciting: bool) {
-        let in_flight = self.sent.in_flight_bytes() + bytes as u64;
+        let in_flight_before = self.sent.in_flight_bytes();
+        let in_flight = in_flight_before + bytes as u64;
         let window_limited = in_flight * 2 >= self.controller.window_bytes();
-        self.sent.finish(now, bytes, is_eliciting, window_limited);
-        self.loss.on_sent(now, is_eliciting);
+        let mut delivery = Snapshot::default();
         if is_eliciting {
+            delivery = self.delivery.on_sent(now, bytes as u64, in_flight_before);
+            self.pacer.on_sent(now, bytes as u64, in_flight_before);
             self.last_eliciting_sent = now;
-            self.controller.on_sent(now, bytes as u64, in_flight);
+            let is_app_limited = self.delivery.is_app_limited();
+            let sample = SentSample { bytes: bytes as u64, in_flight_bytes: in_flight, is_app_limited };
+            self.controller.on_sent(now, &sample);
         }
+        self.sent.finish(Departure { sent: now, bytes, is_eliciting, window_limited, delivery });
+        self.loss.on_sent(now, is_eliciting);
     }
 
     /// Whether there is anything but acknowledgements to send.
@@ -266,7 +308,14 @@ impl Connection {
         put_close(&mut out, *code, reason);
         let length = HEADER_BYTES + out.len() + TAG_BYTES;
         self.seal(now, &mut buffer[..length])?;
-        self.sent.finish(now, length, false, false);
+        let delivery = Snapshot::default();
+        self.sent.finish(Departure {
+            sent: now,
+            bytes: length,
+            is_eliciting: false,
+            window_limited: false,
+            delivery,
+        });
         self.close_sent = now;
         Some(length)
     }

@@ -22,7 +22,9 @@ impl Connection {
                 let loss = self.loss.timeout(&self.sent, self.probe_timeout());
                 let keys = self.keys.as_ref().and_then(PhasedKeys::timeout);
                 let acks = self.acks.deadline();
-                let times = [self.deadline, loss, acks, keys, self.keep_alive_at(), Some(self.idle_at())];
+                let pacer = self.pacer.resume_at();
+                let idle = Some(self.idle_at());
+                let times = [self.deadline, loss, acks, keys, pacer, self.keep_alive_at(), idle];
                 times.into_iter().flatten().min()
             }
         }
@@ -60,6 +62,8 @@ impl Connection {
         if let Some(keys) = &mut self.keys {
             keys.handle_timeout(now);
         }
+        self.check_application_limited();
+        self.pacer.on_timeout(now);
         if self.keep_alive_at().is_some_and(|at| at <= now) {
             self.ping_due = true;
         }
