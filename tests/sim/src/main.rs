@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sim::latency::LatencyArgs;
+use sim::latency::{BulkArgs, FirstByteArgs, LatencyArgs};
 
 /// The transport in virtual time.
 #[derive(Parser)]
@@ -16,11 +16,17 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Latency(LatencyArgs),
+    FirstByte(FirstByteArgs),
+    Bulk(BulkArgs),
 }
 
 fn main() -> ExitCode {
-    let Command::Latency(args) = Cli::parse().command;
-    match args.run() {
+    let outcome = match Cli::parse().command {
+        Command::Latency(args) => args.run(),
+        Command::FirstByte(args) => args.run(),
+        Command::Bulk(args) => args.run(),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

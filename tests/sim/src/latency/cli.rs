@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt::Display;
 
 use clap::{Args, ValueEnum};
 use quantum::Config;
+use serde::Serialize;
 
 use super::report::{Checked, Table};
 use super::rows::ROWS;
@@ -12,11 +14,30 @@ use super::run::{LatencyError, Measured, measure};
 
 /// How the result is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// A table.
     Text,
     /// JSON, one document.
     Json,
+}
+
+impl Output {
+    /// Prints a table, or what it was made of.
+    pub(super) fn print(
+        self,
+        table: &impl Display,
+        data: &(impl Serialize + ?Sized),
+    ) -> Result<(), LatencyError> {
+        match self {
+            Self::Text => print!("{table}"),
+            Self::Json => {
+                let json = serde_json::to_string_pretty(data)
+                    .map_err(|error| LatencyError::Setup(error.to_string()))?;
+                println!("{json}");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Latency under loss, exact, in virtual time.
@@ -48,14 +69,7 @@ impl LatencyArgs {
     /// Measures and prints. Whether the targets are met, or not asked for.
     pub fn run(&self) -> Result<bool, LatencyError> {
         let table = self.table()?;
-        match self.output {
-            Output::Text => print!("{table}"),
-            Output::Json => {
-                let json = serde_json::to_string_pretty(&table)
-                    .map_err(|error| LatencyError::Setup(error.to_string()))?;
-                println!("{json}");
-            }
-        }
+        self.output.print(&table, &table)?;
         Ok(!self.check || table.is_met())
     }
 

@@ -129,6 +129,12 @@ impl Ends {
         self.clients[flow].connection.send(Channel::Sync, message)
     }
 
+    /// The node sends a message on SYNC.
+    pub(super) fn answer(&mut self, flow: usize, message: Bytes) -> Result<(), SendError> {
+        let key = self.clients[flow].key.ok_or(SendError::Closed)?;
+        self.node.send(key, Channel::Sync, message)
+    }
+
     pub(super) fn client(&self, flow: usize) -> &Connection {
         &self.clients[flow].connection
     }

@@ -10,6 +10,8 @@ pub struct Percentiles {
     pub count: u64,
     /// Half of them were no longer.
     pub p50_ms: f64,
+    /// 95 of 100 were no longer.
+    pub p95_ms: f64,
     /// 99 of 100 were no longer.
     pub p99_ms: f64,
     /// 999 of 1,000 were no longer.
@@ -40,6 +42,7 @@ impl Sample {
         Percentiles {
             count: self.us.len() as u64,
             p50_ms: self.at(0.5),
+            p95_ms: self.at(0.95),
             p99_ms: self.at(0.99),
             p999_ms: self.at(0.999),
             max_ms: self.at(1.0),
