@@ -175,6 +175,7 @@ impl Config {
             max_data: self.receive_window_bytes,
             max_channel_data: self.channel_window_bytes,
             message_bytes_max: self.message_bytes_max as u64,
+            fec_window: 0,
         }
     }
 }

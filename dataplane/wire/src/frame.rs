@@ -3,6 +3,7 @@
 //! Described in `PROTOCOL.md`, section "Frames". Decoding borrows from the packet; encoding writes into the
 //! packet's buffer. Integers are LEB128.
 
+use crate::fec::{self, LossReport, Recovered, Repair, Symbol};
 use crate::sync::Channel;
 use crate::varint::{Malformed, Reader, Writer, varint_len};
 
@@ -20,6 +21,14 @@ pub const TYPE_MAX_CHANNEL_DATA: u8 = 0x04;
 pub const TYPE_CLOSE: u8 = 0x05;
 /// What the sender can take.
 pub const TYPE_PARAMETERS: u8 = 0x06;
+/// The rest of the packet is protected by repairs.
+pub const TYPE_SYMBOL: u8 = 0x0c;
+/// What replaces a lost symbol.
+pub const TYPE_REPAIR: u8 = 0x0d;
+/// Symbols that came back.
+pub const TYPE_RECOVERED: u8 = 0x0e;
+/// What the receiver has lost.
+pub const TYPE_LOSS_REPORT: u8 = 0x0f;
 /// A whole message; the low half of the byte is the channel.
 pub const TYPE_MESSAGE: u8 = 0x10;
 /// A whole message, numbered one above the message before it in this packet.
@@ -69,6 +78,14 @@ pub enum Frame<'a> {
     },
     /// A part of a message.
     Fragment(Fragment<'a>),
+    /// The rest of the packet, which repairs protect.
+    Symbol(Symbol<'a>),
+    /// What replaces a lost symbol.
+    Repair(Repair<'a>),
+    /// Symbols that came back by repairs.
+    Recovered(Recovered),
+    /// What the receiver has lost.
+    LossReport(LossReport),
 }
 
 /// A part of a message.
@@ -185,6 +202,8 @@ parameters! {
     max_channel_data = 5;
     /// The largest message.
     message_bytes_max = 6;
+    /// How many symbols back it can use repairs; none: it decodes none.
+    fec_window = 9;
 }
 
 impl Parameters {
@@ -231,6 +250,10 @@ impl<'a> Frame<'a> {
                 }
                 Parameters::decode(body).map(Self::Parameters)
             }
+            TYPE_SYMBOL => fec::decode_symbol(reader).map(Self::Symbol),
+            TYPE_REPAIR => fec::decode_repair(reader).map(Self::Repair),
+            TYPE_RECOVERED => fec::decode_recovered(reader).map(Self::Recovered),
+            TYPE_LOSS_REPORT => fec::decode_loss_report(reader).map(Self::LossReport),
             _ => Self::decode_message(kind, bad, reader),
         }
     }

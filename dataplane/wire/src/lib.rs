@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod code;
+pub mod fec;
 pub mod frame;
 pub mod guuid;
 pub mod header;

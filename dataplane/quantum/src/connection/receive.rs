@@ -152,6 +152,8 @@ impl Connection {
                 *previous = Some((channel, sequence));
                 self.handle_message(channel, sequence, payload, sink)
             }
+            Frame::Symbol(_) | Frame::Repair(_) => Err((Code::Protocol, "a repair that was not asked for")),
+            Frame::Recovered(_) | Frame::LossReport(_) => Err((Code::Protocol, "an answer to no repair")),
             Frame::Fragment(ref fragment) => {
                 let channel = fragment.channel;
                 let Some(receive) = self.reliable_receive.get_mut(channel as usize) else {
