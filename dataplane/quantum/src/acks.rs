@@ -81,6 +81,10 @@ impl Acknowledger {
         self.deadline.is_some()
     }
 
+    pub(crate) fn ranges_count(&self) -> usize {
+        self.received.len()
+    }
+
     pub(crate) fn has_many_ranges(&self) -> bool {
         self.received.len() > RANGES_SHEDDING
     }

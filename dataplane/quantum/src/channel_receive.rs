@@ -129,6 +129,16 @@ impl ReliableReceive {
         Ok(())
     }
 
+    /// Memory of messages that are not delivered yet, bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let bytes = |slot: &Slot| match slot {
+            Slot::Missing => 0,
+            Slot::Whole(bytes) => bytes.len(),
+            Slot::Partial(partial) => partial.bytes.len(),
+        };
+        self.ahead.iter().map(bytes).sum()
+    }
+
     /// The slot of a message that is not delivered yet.
     fn slot(&mut self, sequence: u64) -> Result<&mut Slot, Code> {
         let index = sequence - self.next;

@@ -1,11 +1,14 @@
 //! What a connection may be told, and its documented defaults.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use wire::Span;
 use wire::frame::Parameters;
 use wire::limits::{DATAGRAM_BYTES_MAX, INITIAL_DATAGRAM_BYTES, MESSAGE_BYTES_MAX};
 
 use crate::key_update::KEY_UPDATE_PACKETS_MAX;
+use crate::tap::PacketTap;
 
 /// The longest that an acknowledgement may be held back.
 pub const ACK_DELAY_MAX: Span = Span::from_ms(2);
@@ -53,6 +56,8 @@ pub struct Config {
     pub controller: ControllerKind,
     /// Packets sealed with one key before the next takes over; default 2^20, at most 2^22.
     pub key_update_packets: u64,
+    /// Is shown every packet before it is sealed; default none, and none in production.
+    pub tap: Option<Arc<dyn PacketTap>>,
 }
 
 const _: () = assert!(MESSAGE_BYTES_MAX as u64 <= 6 << 20);
@@ -71,6 +76,7 @@ impl Default for Config {
             congestion_window_bytes_max: 8 << 20,
             controller: ControllerKind::default(),
             key_update_packets: 1 << 20,
+            tap: None,
         }
     }
 }

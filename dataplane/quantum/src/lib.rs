@@ -29,15 +29,17 @@ mod replay;
 mod rtt;
 mod sent_packets;
 mod stats;
+mod tap;
 mod timer_heap;
 
 pub use config::{ACK_DELAY_MAX, Config, ConfigError, ControllerKind, IDLE_TIMEOUT_MIN, MESSAGES_AHEAD_MAX};
 pub use connection::{
-    CloseReason, ClosedBy, ConnectError, Connection, ConnectionKey, Event, MessageSink, Now, SendError,
-    Transmit,
+    CloseReason, ClosedBy, ConnectError, Connection, ConnectionKey, Event, Footprint, MessageSink, Now,
+    SendError, Transmit,
 };
 pub use endpoint::{Endpoint, EndpointLimits};
 pub use key_update::KEY_UPDATE_PACKETS_MAX;
 pub use keys::PacketKeys;
 pub use stats::{ConnectionStats, EndpointStats};
+pub use tap::PacketTap;
 pub use wire::sync::Channel;

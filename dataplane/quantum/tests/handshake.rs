@@ -216,3 +216,27 @@ fn a_ticket_or_setting_that_cannot_work_is_taken() {
     assert!(connect(Config { datagram_bytes_max: 9_000, ..Config::default() }, &[0; 100]).is_err());
     assert!(connect(Config::default(), &[0; 640]).is_ok());
 }
+
+#[derive(Debug, Default)]
+struct Shown(std::sync::Mutex<Vec<(u64, Vec<u8>)>>);
+
+impl quantum::PacketTap for Shown {
+    fn on_packet(&self, header: &[u8], frames: &[u8]) {
+        let number = header[8..16].iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+        self.0.lock().unwrap().push((number, frames.to_vec()));
+    }
+}
+
+#[test]
+fn a_tap_misses_a_packet_or_sees_it_sealed() {
+    let tap = Arc::new(Shown::default());
+    let config = Config { tap: Some(tap.clone()), ..Config::default() };
+    let mut pair = Pair::with_config(1, Link { delay_us: 1_000, ..Link::default() }, config);
+    pair.send("in the first packet");
+    pair.run(Span::from_ms(20));
+    let shown = tap.0.lock().unwrap();
+    assert_eq!(shown.len(), pair.client_sent.len() + pair.node_sent.len());
+    let has = |frames: &[u8], text: &[u8]| frames.windows(text.len()).any(|window| window == text);
+    assert!(has(&shown[0].1, b"in the first packet"));
+    assert!(shown.iter().all(|(number, frames)| *number < 4 && !frames.is_empty()));
+}

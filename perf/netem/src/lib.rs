@@ -44,7 +44,7 @@ pub use link::{Delivery, FLIGHT_BYTES_MAX, FLIGHT_PACKETS_MAX, Link};
 pub use loss::GilbertElliott;
 pub use parse::{KEYS, ReadTrace};
 pub use path::{Direction, Mapping, Path, PathDelivery};
-pub use payload::Payload;
+pub use payload::{DropReason, Payload};
 pub use preset::{PRESETS, Preset};
 pub use probability::Probability;
 pub use random::Random;

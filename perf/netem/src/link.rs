@@ -7,7 +7,7 @@ use wire::{Span, Time};
 
 use crate::bottleneck::Bottleneck;
 use crate::loss::LossProcess;
-use crate::payload::{Payload, wire_bytes};
+use crate::payload::{DropReason, Payload, wire_bytes};
 use crate::policer::TokenBucket;
 use crate::{Capacity, LinkSpec, LinkStats, Random};
 
@@ -124,7 +124,7 @@ impl<P: Payload> Link<P> {
     }
 
     /// Takes a packet. An instant before that of an earlier call counts as that one.
-    pub fn handle_packet(&mut self, now: Time, payload: P) {
+    pub fn handle_packet(&mut self, now: Time, mut payload: P) {
         self.advance(now);
         let now = self.now;
         self.stats.taken += 1;
@@ -133,14 +133,21 @@ impl<P: Payload> Link<P> {
             && !policer.admits(now, wire_bytes(&payload))
         {
             self.stats.dropped_policer += 1;
+            payload.on_dropped(now, DropReason::Policed);
             return;
         }
         if self.spec.capacity == Capacity::Unlimited && self.bottleneck.departure().is_none() {
             self.transmit(now, payload);
-        } else if self.bottleneck.push(now, payload).is_ok() {
-            self.stats.queue_bytes_peak = self.stats.queue_bytes_peak.max(self.bottleneck.queue_bytes());
-        } else {
-            self.stats.dropped_queue += 1;
+            return;
+        }
+        match self.bottleneck.push(now, payload) {
+            Ok(()) => {
+                self.stats.queue_bytes_peak = self.stats.queue_bytes_peak.max(self.bottleneck.queue_bytes());
+            }
+            Err(mut payload) => {
+                self.stats.dropped_queue += 1;
+                payload.on_dropped(now, DropReason::QueueFull);
+            }
         }
     }
 
@@ -178,6 +185,7 @@ impl<P: Payload> Link<P> {
     fn transmit(&mut self, at: Time, mut payload: P) {
         if self.spec.blackhole.is_some_and(|blackhole| blackhole.covers(at)) {
             self.stats.dropped_blackhole += 1;
+            payload.on_dropped(at, DropReason::Blackhole);
             return;
         }
         let is_lost = self.loss.is_lost(self.spec.loss, self.spec.gilbert_elliott.as_ref());
@@ -185,6 +193,7 @@ impl<P: Payload> Link<P> {
         if is_lost {
             self.stats.lost += 1;
             self.stats.loss_bursts += u64::from(!was_lost);
+            payload.on_dropped(at, DropReason::Lost);
             return;
         }
         if payload.bytes() > 0 && self.random.corrupt.chance(self.spec.corrupt) {
@@ -224,10 +233,11 @@ impl<P: Payload> Link<P> {
         self.latest_due
     }
 
-    fn fly(&mut self, due: Time, payload: P) {
+    fn fly(&mut self, due: Time, mut payload: P) {
         let bytes = wire_bytes(&payload);
         if self.flight.len() >= FLIGHT_PACKETS_MAX || self.flight_bytes + bytes > FLIGHT_BYTES_MAX {
             self.stats.dropped_overflow += 1;
+            payload.on_dropped(self.now, DropReason::Overflow);
             return;
         }
         self.flight_bytes += bytes;

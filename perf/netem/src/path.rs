@@ -2,7 +2,7 @@
 
 use wire::Time;
 
-use crate::{Delivery, Link, LinkStats, PathSpec, Payload};
+use crate::{Delivery, DropReason, Link, LinkStats, PathSpec, Payload};
 
 /// The way a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,12 +68,13 @@ impl<P: Payload> Path<P> {
         if let Some(Delivery { due, payload: (mapping, payload) }) = self.up.poll_packet(now) {
             return Some(PathDelivery { direction: Direction::Up, mapping, due, payload });
         }
-        while let Some(Delivery { due, payload: (mapping, payload) }) = self.down.poll_packet(now) {
+        while let Some(Delivery { due, payload: (mapping, mut payload) }) = self.down.poll_packet(now) {
             if mapping == self.mapping {
                 return Some(PathDelivery { direction: Direction::Down, mapping, due, payload });
             }
             self.unmapped.dropped_unmapped += 1;
             self.unmapped.delivered_bytes += payload.bytes() as u64;
+            payload.on_dropped(due, DropReason::Unmapped);
         }
         None
     }

@@ -136,6 +136,9 @@ impl Connection {
         self.write_messages(&mut out, &mut freed);
         self.finish_packet(now, INITIAL_DATAGRAM_BYTES, true);
         self.free(freed);
+        if let Some(tap) = &self.config.tap {
+            tap.on_packet(header.as_bytes(), payload);
+        }
 
         let written = noise::initiator(&handshake.psk, prologue, handshake.entropy)
             .and_then(|mut noise| noise.write_message(payload, message).map(|_| noise));
@@ -266,6 +269,9 @@ fn write_reply(
     let mut reply = vec![0; HEADER_BYTES + length + NOISE_OVERHEAD_BYTES];
     let header = Header::new(PacketType::Handshake, id, 0, now.as_us() as u32);
     reply[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+    if let Some(tap) = &config.tap {
+        tap.on_packet(header.as_bytes(), &payload[..length]);
+    }
     noise.write_message(&payload[..length], &mut reply[HEADER_BYTES..])?;
     Ok(reply)
 }

@@ -1,5 +1,6 @@
 //! One connection: the conductor of the parts that the other files describe.
 
+mod footprint;
 mod handshake;
 #[cfg(test)]
 mod hostile_tests;
@@ -20,6 +21,7 @@ use wire::limits::INITIAL_DATAGRAM_BYTES;
 use wire::sync::Channel;
 use wire::{Code, Guuid, Span, Ticket, Time};
 
+pub use self::footprint::Footprint;
 pub use self::handshake::ConnectError;
 pub(crate) use self::handshake::{AcceptError, Acceptor};
 use self::handshake::{ClientHandshake, NodeHandshake};

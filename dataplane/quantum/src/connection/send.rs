@@ -187,6 +187,9 @@ impl Connection {
         let mut header = Header::new(PacketType::Data, self.id, number, now.as_us() as u32);
         header.flags = keys.flags();
         datagram[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+        if let Some(tap) = &self.config.tap {
+            tap.on_packet(header.as_bytes(), &datagram[HEADER_BYTES..datagram.len() - TAG_BYTES]);
+        }
         keys.seal(number, datagram);
         Some(())
     }
