@@ -182,6 +182,7 @@ impl Config {
             max_channel_data: self.channel_window_bytes,
             message_bytes_max: self.message_bytes_max as u64,
             fec_window: 0,
+            ..Parameters::default()
         }
     }
 }

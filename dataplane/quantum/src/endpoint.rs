@@ -17,8 +17,11 @@ use crate::connection::{
 use crate::id_hash::IdHashBuilder;
 use crate::keys::EntropyPool;
 use crate::recent_ids::RecentIds;
+use crate::reset::{RESET_BYTES, ResetKey, reset_token, write_reset};
+use crate::stateless::{ReplyKind, StatelessReplies};
 use crate::stats::{ConnectionStats, EndpointStats};
 use crate::timer_heap::TimerHeap;
+use crate::versions::write_versions;
 
 /// Datagrams that one connection sends before the next has its turn.
 const BURST_DATAGRAMS: usize = 8;
@@ -59,6 +62,8 @@ pub struct Endpoint {
     limits: EndpointLimits,
     ticket_keys: TicketKeyRing,
     entropy: EntropyPool,
+    reset_key: ResetKey,
+    replies: StatelessReplies,
     slots: Slab<Slot>,
     by_id: HashMap<Guuid, ConnectionKey, IdHashBuilder>,
     recent: RecentIds,
@@ -96,11 +101,14 @@ impl Endpoint {
         let mut entropy = EntropyPool::new(entropy);
         let seed = entropy.draw();
         let hash = IdHashBuilder::new(seed.iter().fold(0, |seed, &byte| seed << 8 ^ u64::from(byte)));
+        let reset_key = ResetKey::new(&entropy.draw());
         Self {
             config,
             limits,
             ticket_keys: TicketKeyRing::default(),
             entropy,
+            reset_key,
+            replies: StatelessReplies::default(),
             slots: Slab::new(),
             by_id: HashMap::with_hasher(hash),
             recent: RecentIds::new(limits.recent_ids_max, hash),
@@ -122,6 +130,13 @@ impl Endpoint {
         self.ticket_keys = keys;
     }
 
+    /// The key of the tokens that end connections which this endpoint has forgotten. Where it is that of an earlier
+    /// run, that run's clients learn at once that it is gone; without this call it is random. Set it before the first
+    /// connection.
+    pub fn set_reset_key(&mut self, key: ResetKey) {
+        self.reset_key = key;
+    }
+
     /// The settings of connections opened from now on.
     pub fn set_config(&mut self, config: Arc<Config>) {
         self.config = config;
@@ -138,10 +153,7 @@ impl Endpoint {
         self.stats.datagrams_received += 1;
         let (id, kind) = match Header::parse(datagram) {
             Ok((header, kind)) => (header.connection, kind),
-            Err(HeaderError::Version(_)) => {
-                self.stats.unknown_version += 1;
-                return;
-            }
+            Err(HeaderError::Version(_)) => return self.handle_other_version(now.mono, from, datagram),
             Err(HeaderError::Short(_) | HeaderError::Reserved) => {
                 self.stats.malformed_header += 1;
                 return;
@@ -150,7 +162,30 @@ impl Endpoint {
         match (self.by_id.get(&id).copied(), kind) {
             (Some(key), _) => self.handle_known(now.mono, key, from, datagram, sink),
             (None, PacketType::Initial) => self.handle_initial(now, id, from, datagram, sink),
+            (None, PacketType::Data) => self.handle_unknown(now.mono, id, from, datagram.len()),
             (None, _) => self.stats.unknown_connection += 1,
+        }
+    }
+
+    /// `PROTOCOL.md`, section "Version negotiation".
+    fn handle_other_version(&mut self, now: Time, from: SocketAddr, datagram: &[u8]) {
+        self.stats.unknown_version += 1;
+        if let Some(id) = Header::connection_of_any_version(datagram)
+            && self.replies.admit(now, ReplyKind::Versions)
+        {
+            self.replies.push(from, &write_versions(id));
+            self.stats.versions_sent += 1;
+        }
+    }
+
+    /// `PROTOCOL.md`, section "Stateless reset".
+    fn handle_unknown(&mut self, now: Time, id: Guuid, from: SocketAddr, received_bytes: usize) {
+        self.stats.unknown_connection += 1;
+        // A client that is sent away before it can be taken in again would wait longer than one that repeats itself.
+        let can_serve = !self.ticket_keys.is_empty();
+        if received_bytes > RESET_BYTES && can_serve && self.replies.admit(now, ReplyKind::Reset) {
+            self.replies.push(from, &write_reset(&self.reset_key, id));
+            self.stats.resets_sent += 1;
         }
     }
 
@@ -198,6 +233,7 @@ impl Endpoint {
             key,
             config: &self.config,
             ticket_keys: &self.ticket_keys,
+            reset_token: reset_token(&self.reset_key, &id),
             entropy: &mut self.entropy,
         };
         let connection = match Connection::accept(acceptor, now, datagram, sink) {
@@ -252,7 +288,7 @@ impl Endpoint {
     /// then.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        if !self.ready.is_empty() || !self.behind.is_empty() {
+        if !self.ready.is_empty() || !self.behind.is_empty() || !self.replies.is_empty() {
             return Some(Time::ZERO);
         }
         self.timers.peek().map(|(at, _)| at)
@@ -272,6 +308,10 @@ impl Endpoint {
         buffer: &mut [u8],
         datagrams_max: usize,
     ) -> Option<(SocketAddr, Transmit)> {
+        if let Some((to, bytes)) = self.replies.poll(buffer) {
+            self.stats.datagrams_sent += 1;
+            return Some((to, Transmit { bytes, segment_bytes: bytes, datagrams: 1 }));
+        }
         loop {
             let is_behind = self.ready.is_empty() || (self.ahead >= AHEAD_MAX && !self.behind.is_empty());
             let list = if is_behind { &mut self.behind } else { &mut self.ready };

@@ -26,11 +26,14 @@ mod pacer;
 mod ranges;
 mod recent_ids;
 mod replay;
+mod reset;
 mod rtt;
 mod sent_packets;
+mod stateless;
 mod stats;
 mod tap;
 mod timer_heap;
+mod versions;
 
 pub use config::{ACK_DELAY_MAX, Config, ConfigError, ControllerKind, IDLE_TIMEOUT_MIN, MESSAGES_AHEAD_MAX};
 pub use connection::{
@@ -40,6 +43,7 @@ pub use connection::{
 pub use endpoint::{Endpoint, EndpointLimits};
 pub use key_update::KEY_UPDATE_PACKETS_MAX;
 pub use keys::PacketKeys;
+pub use reset::{RESET_TOKEN_BYTES, ResetKey, ResetToken, reset_token};
 pub use stats::{ConnectionStats, EndpointStats};
 pub use tap::PacketTap;
 pub use wire::sync::Channel;

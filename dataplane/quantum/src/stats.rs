@@ -59,6 +59,8 @@ counters! {
         malformed,
         /// Datagrams of a kind that does not belong into the connection's state.
         unexpected,
+        /// Ends by the token of a node that had forgotten the connection.
+        resets,
         /// Moves of the peer to another address.
         address_changes,
         /// Changes to the next phase's keys, begun here or by the peer.
@@ -95,8 +97,12 @@ counters! {
         handshake_forged,
         /// Dropped: the first packet of a connection that was opened before.
         replayed_initial,
-        /// Dropped: data for a connection that is not here.
+        /// Dropped: anything but a first packet, for a connection that is not here.
         unknown_connection,
+        /// Answers to first packets of other versions.
+        versions_sent,
+        /// Answers to data for connections that are not here.
+        resets_sent,
         /// Dropped: too many connections.
         connection_limit,
         /// Dropped: too many connections whose handshake is not complete.

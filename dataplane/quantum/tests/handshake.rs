@@ -49,6 +49,11 @@ fn is_silent(node: &mut Endpoint) -> bool {
     node.poll_transmit(Time::ZERO, &mut [0; 1_500]).is_none() && node.connections_count() == 0
 }
 
+/// Takes the one answer that data for no connection and other versions get: the shortest packet there is.
+fn is_short(node: &mut Endpoint) -> bool {
+    node.poll_transmit(Time::ZERO, &mut [0; 1_500]).is_none_or(|(_, bytes)| bytes == 48) && is_silent(node)
+}
+
 #[test]
 fn first_data_waits_for_the_handshake() {
     let mut pair = Pair::new(1, RTT);
@@ -97,13 +102,13 @@ fn a_changed_first_packet_opens_a_connection() {
         let mut bad = good.clone();
         bad[at] ^= 0x20;
         assert!(handle(&mut node, &bad).opened.is_empty(), "byte {at}");
-        assert!(is_silent(&mut node), "byte {at}");
+        assert!(if at == 0 { is_short(&mut node) } else { is_silent(&mut node) }, "byte {at}");
     }
     for length in [0, 47, 48, 1_199] {
         handle(&mut node, &good[..length]);
     }
     handle(&mut node, &[&[0x13], &good[1..]].concat());
-    assert!(is_silent(&mut node));
+    assert!(is_short(&mut node));
     let stats = *node.stats();
     for count in
         [stats.handshake_forged, stats.ticket_forged, stats.ticket_unknown_key, stats.malformed_initial]

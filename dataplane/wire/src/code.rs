@@ -56,6 +56,10 @@ codes! {
     HandshakeTimeout = 8, "handshake-timeout";
     /// The keys have sealed or refused as many packets as is safe.
     KeyLimit = 9, "key-limit";
+    /// The node does not know the connection: it was started again, or has given it up.
+    StatelessReset = 10, "stateless-reset";
+    /// The node does not speak the client's version.
+    VersionNotSupported = 11, "version-not-supported";
 
     /// A sync message that does not follow the format.
     MalformedMessage = 100, "malformed-message";

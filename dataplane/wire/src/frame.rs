@@ -175,8 +175,9 @@ macro_rules! parameters {
         }
 
         impl Parameters {
+            /// Those that are not zero, which is what is taken for one that is left out.
             fn fields(&self) -> impl Iterator<Item = (u64, u64)> {
-                [$(($id, self.$name)),+].into_iter()
+                [$(($id, self.$name)),+].into_iter().filter(|(_, value)| *value != 0)
             }
 
             fn set(&mut self, id: u64, value: u64) {
@@ -202,6 +203,11 @@ parameters! {
     max_channel_data = 5;
     /// The largest message.
     message_bytes_max = 6;
+    /// The first half of the token that resets the connection, from a node (`PROTOCOL.md`, section "Stateless
+    /// reset").
+    reset_token_high = 7;
+    /// Its second half.
+    reset_token_low = 8;
     /// How many symbols back it can use repairs; none: it decodes none.
     fec_window = 9;
 }

@@ -7,6 +7,7 @@ use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::guuid::{Guuid, SHARD_BYTE};
+use crate::limits::INITIAL_DATAGRAM_BYTES;
 
 /// The version in the upper half of the first byte.
 pub const VERSION: u8 = 1;
@@ -29,6 +30,12 @@ pub enum PacketType {
     Handshake = 2,
     /// Everything later, sealed with the connection's keys.
     Data = 3,
+    /// The answer of a node under load: a cookie, with which the client shows that it is where it says.
+    Retry = 4,
+    /// The answer to a version that is not spoken: those that are. Of no version itself.
+    Versions = 5,
+    /// The answer to data for a connection that is not known: a token that only its client knows.
+    Reset = 6,
 }
 
 impl PacketType {
@@ -37,10 +44,21 @@ impl PacketType {
             1 => Some(Self::Initial),
             2 => Some(Self::Handshake),
             3 => Some(Self::Data),
+            4 => Some(Self::Retry),
+            6 => Some(Self::Reset),
             _ => None,
         }
     }
 }
+
+/// The version of packets that every version must understand: [`PacketType::Versions`].
+const VERSION_NONE: u8 = 0;
+/// Versions that will never be: whoever lists or is told versions meets them, so that nobody comes to rely on a list
+/// without unknown ones.
+pub const VERSIONS_GREASE: [u8; 2] = [0x0a, 0x0f];
+
+const _: () =
+    assert!(VERSION != VERSION_NONE && VERSION != VERSIONS_GREASE[0] && VERSION != VERSIONS_GREASE[1]);
 
 /// The 32 bytes as they lie in the datagram.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug)]
@@ -87,6 +105,21 @@ impl Header {
         }
     }
 
+    /// The header of a VERSIONS packet for `connection`.
+    #[must_use]
+    pub fn versions(connection: Guuid) -> Self {
+        let header = Self::new(PacketType::Versions, connection, 0, 0);
+        Self { version_and_type: VERSION_NONE << 4 | PacketType::Versions as u8, ..header }
+    }
+
+    /// The connection that a datagram of any version names, if it is as long as the first one of a connection must
+    /// be (`PROTOCOL.md`, section "Version negotiation").
+    #[must_use]
+    pub fn connection_of_any_version(datagram: &[u8]) -> Option<Guuid> {
+        let is_first = datagram.len() >= INITIAL_DATAGRAM_BYTES && datagram[0] >> 4 != VERSION_NONE;
+        is_first.then(|| Guuid::from_slice(&datagram[HEADER_BYTES - 16..HEADER_BYTES]))?
+    }
+
     /// Reads the header of a datagram in place.
     pub fn parse(datagram: &[u8]) -> Result<(&Self, PacketType), HeaderError> {
         if datagram.len() < HEADER_BYTES + TAG_BYTES {
@@ -94,10 +127,12 @@ impl Header {
         }
         let header = Self::ref_from_bytes(&datagram[..HEADER_BYTES]).expect("32 bytes, no alignment");
         let version = header.version_and_type >> 4;
-        if version != VERSION {
-            return Err(HeaderError::Version(version));
-        }
-        let kind = PacketType::from_bits(header.version_and_type & 0x0f).ok_or(HeaderError::Reserved)?;
+        let bits = header.version_and_type & 0x0f;
+        let kind = match version {
+            VERSION => PacketType::from_bits(bits).ok_or(HeaderError::Reserved)?,
+            VERSION_NONE if bits == PacketType::Versions as u8 => PacketType::Versions,
+            _ => return Err(HeaderError::Version(version)),
+        };
         if header.flags & !FLAG_KEY_PHASE != 0 || header.reserved != [0; 2] {
             return Err(HeaderError::Reserved);
         }
@@ -139,7 +174,9 @@ mod tests {
         assert_eq!(Header::parse(&good[..47]).unwrap_err(), HeaderError::Short(47));
         for (at, value, error) in [
             (0, 0x23, HeaderError::Version(2)),
-            (0, 0x14, HeaderError::Reserved),
+            (0, 0x17, HeaderError::Reserved),
+            (0, 0x15, HeaderError::Reserved),
+            (0, 0x03, HeaderError::Version(0)),
             (1, 0x01, HeaderError::Reserved),
             (2, 0x01, HeaderError::Reserved),
         ] {
@@ -147,5 +184,19 @@ mod tests {
             bad[at] = value;
             assert_eq!(Header::parse(&bad).unwrap_err(), error);
         }
+    }
+
+    #[test]
+    fn a_list_of_versions_is_of_a_version() {
+        let id = Guuid::new(1, [9; 10]);
+        let list = [Header::versions(id).as_bytes(), &[0; TAG_BYTES]].concat();
+        assert_eq!(list[0], 0x05, "every version must read it");
+        let (read, kind) = Header::parse(&list).unwrap();
+        assert_eq!((read.connection, kind), (id, PacketType::Versions));
+        let mut other = [list, vec![0; INITIAL_DATAGRAM_BYTES]].concat();
+        assert_eq!(Header::connection_of_any_version(&other), None, "nobody answers it");
+        other[0] = 0x71;
+        assert_eq!(Header::connection_of_any_version(&other), Some(id));
+        assert_eq!(Header::connection_of_any_version(&other[..INITIAL_DATAGRAM_BYTES - 1]), None);
     }
 }

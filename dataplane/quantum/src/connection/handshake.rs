@@ -16,6 +16,7 @@ use crate::config::{Config, ConfigError};
 use crate::key_update::PhasedKeys;
 use crate::keys::{EntropyPool, PacketKeys};
 use crate::noise::{self, NOISE_OVERHEAD_BYTES};
+use crate::reset::{ResetToken, put_token};
 
 /// The length of the ticket's length.
 const TICKET_LENGTH_BYTES: usize = 2;
@@ -72,6 +73,7 @@ pub(crate) struct Acceptor<'a> {
     pub(crate) key: ConnectionKey,
     pub(crate) config: &'a Arc<Config>,
     pub(crate) ticket_keys: &'a TicketKeyRing,
+    pub(crate) reset_token: ResetToken,
     pub(crate) entropy: &'a mut EntropyPool,
 }
 
@@ -191,7 +193,7 @@ impl Connection {
         datagram: &[u8],
         sink: &mut impl MessageSink,
     ) -> Result<Self, AcceptError> {
-        let Acceptor { key, config, ticket_keys, entropy } = acceptor;
+        let Acceptor { key, config, ticket_keys, reset_token, entropy } = acceptor;
         let initial = Initial::parse(datagram).ok_or(AcceptError::Malformed)?;
         let ticket = ticket_keys.open(initial.ticket, now.unix_ms / 1_000).map_err(AcceptError::Ticket)?;
         let forged = |_| AcceptError::Forged;
@@ -199,7 +201,7 @@ impl Connection {
         let mut payload = [0; DATAGRAM_BYTES_MAX];
         let length = noise.read_message(initial.message, &mut payload).map_err(forged)?;
 
-        let reply = write_reply(&mut noise, now.mono, initial.id, config).map_err(forged)?;
+        let reply = write_reply(&mut noise, now.mono, initial.id, config, &reset_token).map_err(forged)?;
         let mut connection = Self::new(key, initial.id, Side::Node, now.mono, config.clone());
         let keys = PacketKeys::new(noise.dangerously_get_raw_split(), false);
         connection.keys = Some(PhasedKeys::new(keys, FIRST_DATA_NUMBER));
@@ -260,10 +262,13 @@ fn write_reply(
     now: Time,
     id: Guuid,
     config: &Config,
+    reset_token: &ResetToken,
 ) -> Result<Vec<u8>, snow::Error> {
     let mut payload = [0; REPLY_PAYLOAD_BYTES_MAX];
     let mut out = Writer::new(&mut payload);
-    put_parameters(&mut out, &config.parameters());
+    let mut parameters = config.parameters();
+    put_token(&mut parameters, reset_token);
+    put_parameters(&mut out, &parameters);
     put_ack(&mut out, 0, std::iter::once((0, 0)));
     let length = out.len();
     let mut reply = vec![0; HEADER_BYTES + length + NOISE_OVERHEAD_BYTES];

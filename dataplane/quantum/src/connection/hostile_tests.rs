@@ -41,7 +41,8 @@ pub(super) fn accepted() -> Connection {
     let length = client.poll_transmit(Time::ZERO, &mut buffer).unwrap();
     let mut entropy = EntropyPool::new([6; 32]);
     let key = ConnectionKey::new(0, 1);
-    let acceptor = Acceptor { key, config: &config, ticket_keys: &keys, entropy: &mut entropy };
+    let acceptor =
+        Acceptor { key, config: &config, ticket_keys: &keys, reset_token: [7; 16], entropy: &mut entropy };
     Connection::accept(acceptor, Now::default(), &buffer[..length], &mut Count::default()).unwrap()
 }
 

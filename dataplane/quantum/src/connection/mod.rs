@@ -7,6 +7,7 @@ mod hostile_tests;
 mod key_update;
 mod receive;
 mod send;
+mod stateless;
 mod timers;
 
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ use crate::key_update::PhasedKeys;
 use crate::loss::LossDetector;
 use crate::pacer::Pacer;
 use crate::replay::ReplayWindow;
+use crate::reset::{ResetToken, token_of};
 use crate::rtt::RttEstimator;
 use crate::sent_packets::SentPackets;
 use crate::stats::ConnectionStats;
@@ -238,6 +240,8 @@ pub struct Connection {
     datagram_bytes: usize,
     message_bytes_max: usize,
     peer_ack_delay: Span,
+    /// With which the node may end a client's connection that it has forgotten.
+    reset_token: Option<ResetToken>,
     idle_timeout: Span,
     last_received: Time,
     last_eliciting_sent: Time,
@@ -307,6 +311,7 @@ impl Connection {
             datagram_bytes: INITIAL_DATAGRAM_BYTES,
             message_bytes_max: config.message_bytes_max,
             peer_ack_delay: Span::ZERO,
+            reset_token: None,
             idle_timeout: config.idle_timeout,
             last_received: now,
             last_eliciting_sent: now,
@@ -475,6 +480,7 @@ impl Connection {
         self.peer_ack_delay = Span::from_us(peer.max_ack_delay_us).min(crate::config::ACK_DELAY_MAX);
         let idle = Span::from_us(peer.idle_timeout_ms.saturating_mul(1_000));
         self.idle_timeout = self.idle_timeout.min(idle.max(crate::config::IDLE_TIMEOUT_MIN));
+        self.reset_token = token_of(peer).filter(|_| self.is_client());
         self.send_credit.raise(peer.max_data);
         for channel in &mut self.reliable_send {
             channel.credit.raise(peer.max_channel_data);

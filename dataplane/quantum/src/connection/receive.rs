@@ -42,6 +42,14 @@ impl Connection {
                 self.handle_repeated_initial(datagram);
                 false
             }
+            (PacketType::Versions, State::Handshaking) => {
+                self.handle_versions(now, datagram);
+                false
+            }
+            (PacketType::Reset, _) if self.is_client() => {
+                self.handle_reset(now, datagram);
+                false
+            }
             _ => {
                 self.stats.unexpected += 1;
                 false
