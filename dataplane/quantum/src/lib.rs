@@ -16,6 +16,7 @@ pub mod congestion;
 mod connection;
 mod delivery;
 mod endpoint;
+pub mod fec;
 mod flow;
 mod id_hash;
 mod key_update;
