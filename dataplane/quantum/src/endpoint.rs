@@ -12,7 +12,8 @@ use wire::{Guuid, Header, HeaderError, PacketType, TicketError, TicketKeyRing, T
 
 use crate::config::Config;
 use crate::connection::{
-    AcceptError, Acceptor, Connection, ConnectionKey, Event, MessageSink, Now, SendError, Transmit,
+    AcceptError, Acceptor, Connection, ConnectionKey, Event, MessageId, MessageSink, Now, SendError,
+    SendOptions, Transmit,
 };
 use crate::id_hash::IdHashBuilder;
 use crate::keys::EntropyPool;
@@ -350,10 +351,30 @@ impl Endpoint {
 
     /// Queues a message on a connection.
     pub fn send(&mut self, key: ConnectionKey, channel: Channel, message: Bytes) -> Result<(), SendError> {
+        self.send_with(key, channel, message, SendOptions::default()).map(drop)
+    }
+
+    /// Queues a message on which more is asked than its channel promises; see [`Connection::send_with`].
+    pub fn send_with(
+        &mut self,
+        key: ConnectionKey,
+        channel: Channel,
+        message: Bytes,
+        options: SendOptions,
+    ) -> Result<MessageId, SendError> {
         let slot = self.slot_mut(key).ok_or(SendError::Closed)?;
-        let result = slot.connection.send(channel, message);
+        let result = slot.connection.send_with(channel, message, options);
         self.mark_ready(key);
         result
+    }
+
+    /// Takes a message back; see [`Connection::cancel`].
+    pub fn cancel(&mut self, key: ConnectionKey, message: MessageId) -> bool {
+        let is_cancelled = self.slot_mut(key).is_some_and(|slot| slot.connection.cancel(message));
+        if is_cancelled {
+            self.take_events(key);
+        }
+        is_cancelled
     }
 
     /// Queues a message that can wait: its connection has its turn after those that have anything else to send, and now and

@@ -51,6 +51,11 @@ impl ReceiveCredit {
         self.received <= self.announced
     }
 
+    #[cfg(test)]
+    pub(crate) const fn received(&self) -> u64 {
+        self.received
+    }
+
     pub(crate) const fn deliver(&mut self, bytes: u64) {
         self.delivered += bytes;
     }

@@ -9,8 +9,7 @@
 //! inputs give the same outputs.
 
 mod acks;
-mod channel_receive;
-mod channel_send;
+mod channels;
 mod config;
 pub mod congestion;
 mod connection;
@@ -36,10 +35,11 @@ mod tap;
 mod timer_heap;
 mod versions;
 
+pub use channels::{LATEST_KEYS_MAX, PACKET_MESSAGE_BYTES_MAX};
 pub use config::{ACK_DELAY_MAX, Config, ConfigError, ControllerKind, IDLE_TIMEOUT_MIN, MESSAGES_AHEAD_MAX};
 pub use connection::{
-    CloseReason, ClosedBy, ConnectError, Connection, ConnectionKey, Event, Footprint, MessageSink, Now,
-    SendError, Transmit,
+    CloseReason, ClosedBy, ConnectError, Connection, ConnectionKey, Event, Footprint, MessageId, MessageSink,
+    Now, SendError, SendOptions, Transmit,
 };
 pub use endpoint::{Endpoint, EndpointLimits};
 pub use key_update::KEY_UPDATE_PACKETS_MAX;
@@ -47,4 +47,4 @@ pub use keys::PacketKeys;
 pub use reset::{RESET_TOKEN_BYTES, ResetKey, ResetToken, reset_token};
 pub use stats::{ConnectionStats, EndpointStats};
 pub use tap::PacketTap;
-pub use wire::sync::Channel;
+pub use wire::channel::{Channel, ChannelKind, Priority};

@@ -14,6 +14,8 @@ pub(crate) enum SentFrame {
     Messages { channel: Channel, first: u64, count: u32 },
     /// A part of one message.
     Fragment { channel: Channel, sequence: u64, offset: u32, bytes: u32 },
+    /// A message of a latest-wins channel.
+    Latest { channel: Channel, key: u64, sequence: u64 },
     /// An acknowledgement of everything up to the number.
     Ack { largest: u64 },
     /// The connection's credit.

@@ -37,6 +37,14 @@ counters! {
         messages_sent,
         /// Messages delivered.
         messages_received,
+        /// Messages that were not sent before their deadline, and never will be.
+        messages_expired,
+        /// Messages taken back before anything of them was sent.
+        messages_cancelled,
+        /// Messages whose place a newer one of their key took before they were sent.
+        messages_replaced,
+        /// Messages received after a newer one of their key, and not delivered.
+        messages_stale,
         /// Packets declared lost.
         packets_lost,
         /// Packets declared lost whose acknowledgement came afterwards.

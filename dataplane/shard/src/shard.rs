@@ -322,7 +322,9 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
                     };
                     match sent {
                         Ok(()) | Err(SendError::Closed) => {}
-                        Err(SendError::Full | SendError::TooLarge { .. }) => self.sync.handle_blocked(to),
+                        Err(SendError::Full | SendError::TooLarge { .. } | SendError::Deadline) => {
+                            self.sync.handle_blocked(to);
+                        }
                     }
                 }
                 Output::Close { to, code, reason } => {

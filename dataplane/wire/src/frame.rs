@@ -3,8 +3,8 @@
 //! Described in `PROTOCOL.md`, section "Frames". Decoding borrows from the packet; encoding writes into the
 //! packet's buffer. Integers are LEB128.
 
+use crate::channel::Channel;
 use crate::fec::{self, LossReport, Recovered, Repair, Symbol};
-use crate::sync::Channel;
 use crate::varint::{Malformed, Reader, Writer, varint_len};
 
 /// The rest of the packet is padding.
@@ -36,6 +36,9 @@ pub const TYPE_NEXT: u8 = 0x20;
 /// A part of a message.
 pub const TYPE_FRAGMENT: u8 = 0x30;
 
+/// A message of a latest-wins channel.
+pub const TYPE_LATEST: u8 = 0x50;
+
 /// The most ranges that an ACK frame carries.
 pub const ACK_RANGES_MAX: usize = 32;
 /// The longest reason in a CLOSE frame, in bytes.
@@ -44,6 +47,8 @@ pub const CLOSE_REASON_BYTES_MAX: usize = 256;
 pub const PARAMETERS_BYTES_MAX: usize = 128;
 /// The most bytes of a MESSAGE frame before its payload.
 pub const MESSAGE_OVERHEAD_BYTES_MAX: usize = 1 + 10 + 3;
+/// The most bytes of a LATEST frame before its payload.
+pub const LATEST_OVERHEAD_BYTES_MAX: usize = 1 + 10 + 10 + 3;
 
 /// One frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +83,8 @@ pub enum Frame<'a> {
     },
     /// A part of a message.
     Fragment(Fragment<'a>),
+    /// A message that overtakes the earlier ones of its key.
+    Latest(Latest<'a>),
     /// The rest of the packet, which repairs protect.
     Symbol(Symbol<'a>),
     /// What replaces a lost symbol.
@@ -100,6 +107,19 @@ pub struct Fragment<'a> {
     /// The length of the message.
     pub total: u32,
     /// The part: not empty, and inside the message.
+    pub payload: &'a [u8],
+}
+
+/// A message of a latest-wins channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Latest<'a> {
+    /// The message's channel.
+    pub channel: Channel,
+    /// Whose earlier messages it overtakes.
+    pub key: u64,
+    /// The message's number on the channel.
+    pub sequence: u64,
+    /// All of it.
     pub payload: &'a [u8],
 }
 
@@ -283,6 +303,11 @@ impl<'a> Frame<'a> {
                 }
                 Ok(Self::Fragment(Fragment { channel, sequence, offset, total, payload }))
             }
+            TYPE_LATEST => {
+                let key = reader.varint("LATEST key")?;
+                let sequence = reader.varint("message sequence")?;
+                Ok(Self::Latest(Latest { channel, key, sequence, payload: reader.bytes("message")? }))
+            }
             _ => Err(bad),
         }
     }
@@ -319,6 +344,21 @@ pub fn put_fragment(out: &mut Writer<'_>, fragment: &Fragment<'_>) {
     out.put_varint(u64::from(fragment.total));
     out.put_varint(fragment.payload.len() as u64);
     out.put(fragment.payload);
+}
+
+/// How many bytes [`put_latest`] writes.
+#[must_use]
+pub const fn latest_bytes(key: u64, sequence: u64, payload_bytes: usize) -> usize {
+    1 + varint_len(key) + varint_len(sequence) + varint_len(payload_bytes as u64) + payload_bytes
+}
+
+/// Writes LATEST.
+pub fn put_latest(out: &mut Writer<'_>, latest: &Latest<'_>) {
+    out.put_u8(TYPE_LATEST | latest.channel as u8);
+    out.put_varint(latest.key);
+    out.put_varint(latest.sequence);
+    out.put_varint(latest.payload.len() as u64);
+    out.put(latest.payload);
 }
 
 /// How many bytes [`put_fragment`] writes before a payload of at most `payload_bytes_max`.
@@ -437,6 +477,10 @@ mod tests {
             assert_eq!(bytes.len(), message_bytes(sequence, 2));
             assert_eq!(read(&bytes), Ok(Frame::Message { channel: Channel::Sync, sequence, payload: b"op" }));
         }
+        let latest = Latest { channel: Channel::Latest, key: 1 << 40, sequence: 300, payload: b"here" };
+        let bytes = written(|out| put_latest(out, &latest));
+        assert_eq!(bytes.len(), latest_bytes(latest.key, latest.sequence, latest.payload.len()));
+        assert_eq!(read(&bytes), Ok(Frame::Latest(latest)));
         assert_eq!(read(&written(|out| put_max_data(out, 70_000))), Ok(Frame::MaxData(70_000)));
         let credit = written(|out| put_max_channel_data(out, Channel::Sync, 1));
         assert_eq!(read(&credit), Ok(Frame::MaxChannelData(Channel::Sync, 1)));
@@ -472,7 +516,7 @@ mod tests {
     #[test]
     fn a_hostile_frame_is_taken() {
         for bytes in [
-            &[0x40][..],
+            &[0x60][..],
             &[0x1f, 0, 0],
             &[TYPE_ACK, 5, 0, 6, 0],
             &[TYPE_ACK, 5, 0, 0, 1, 4, 0],
@@ -482,6 +526,8 @@ mod tests {
             &[TYPE_CLOSE, 1, 1, 0xff],
             &[TYPE_PARAMETERS, 1, 1],
             &[TYPE_MESSAGE, 0, 5, 1],
+            &[TYPE_LATEST | Channel::Latest as u8, 0, 0, 5, 1],
+            &[TYPE_LATEST | Channel::COUNT as u8, 0, 0, 0],
         ] {
             assert!(read(bytes).is_err(), "{bytes:?}");
         }

@@ -4,6 +4,7 @@
 //! random source; time and entropy are arguments.
 
 pub mod access;
+pub mod channel;
 pub mod code;
 pub mod fec;
 pub mod frame;
@@ -18,6 +19,7 @@ pub mod varint;
 pub mod yjs_scan;
 
 pub use access::{Access, Grant, access_to};
+pub use channel::{Channel, ChannelKind, Priority};
 pub use code::Code;
 pub use guuid::Guuid;
 pub use header::{Header, HeaderError, PacketType};

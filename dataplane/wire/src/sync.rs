@@ -5,45 +5,12 @@
 //! subscribers, so that one encoding of an op serves them all. Described in `PROTOCOL.md`, section "Sync
 //! messages".
 
+pub use crate::channel::Channel;
 use crate::code::Code;
 use crate::limits::{
     DOCUMENT_ID_BYTES_MAX, PRESENCE_ENTRIES_MAX, PRESENCE_STATE_BYTES_MAX, STATE_VECTOR_BYTES_MAX,
 };
 use crate::varint::{Malformed, Reader, put_bytes, put_varint};
-
-/// An ordering domain in a connection.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[repr(u8)]
-pub enum Channel {
-    /// Joins, ops and their acknowledgements: reliable and ordered.
-    Sync = 0,
-    /// Presence: reliable and ordered, apart from the ops.
-    Presence = 1,
-    /// Round-trip probes, echoed by the node as they are: unreliable.
-    Probe = 2,
-}
-
-impl Channel {
-    /// All channels, in order of priority.
-    pub const ALL: [Self; 3] = [Self::Sync, Self::Presence, Self::Probe];
-
-    /// From its number on the wire.
-    #[must_use]
-    pub const fn from_u8(value: u8) -> Option<Self> {
-        match value {
-            0 => Some(Self::Sync),
-            1 => Some(Self::Presence),
-            2 => Some(Self::Probe),
-            _ => None,
-        }
-    }
-
-    /// Whether what is sent on it arrives, once and in order.
-    #[must_use]
-    pub const fn is_reliable(self) -> bool {
-        !matches!(self, Self::Probe)
-    }
-}
 
 /// What a document is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

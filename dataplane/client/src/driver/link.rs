@@ -286,7 +286,7 @@ impl Link {
         match open.connection.send(channel, message) {
             Ok(()) => Sent::Queued,
             Err(SendError::TooLarge { .. }) => Sent::TooLarge,
-            Err(SendError::Full | SendError::Closed) => {
+            Err(SendError::Full | SendError::Deadline | SendError::Closed) => {
                 open.blocked = true;
                 Sent::Full
             }

@@ -1,7 +1,6 @@
 //! How much a connection holds: what the limits are checked against.
 
 use super::Connection;
-use crate::channel_receive::ReliableReceive;
 
 /// What a connection holds at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -9,7 +8,7 @@ pub struct Footprint {
     /// Messages not sent or not acknowledged, bytes, 64 added for each: at most
     /// [`Config::send_buffer_bytes_max`](crate::Config::send_buffer_bytes_max).
     pub queued_bytes: usize,
-    /// Messages received that wait for earlier ones or for their other parts, bytes.
+    /// Messages received that wait for earlier ones or for their other parts: bytes, each at its full length, 64 added.
     pub held_bytes: usize,
     /// Packets that are remembered because they may still have to be sent again.
     pub sent_packets: usize,
@@ -18,12 +17,12 @@ pub struct Footprint {
 }
 
 impl Connection {
-    /// What this connection holds. Takes time in proportion to the messages that wait; not for warm paths.
+    /// What this connection holds.
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         Footprint {
             queued_bytes: self.queued_bytes,
-            held_bytes: self.reliable_receive.iter().map(ReliableReceive::held_bytes).sum(),
+            held_bytes: self.receive_channels.held_bytes() as usize,
             sent_packets: (self.sent.next_number() - self.sent.first_number()) as usize,
             received_ranges: self.acks.ranges_count(),
         }

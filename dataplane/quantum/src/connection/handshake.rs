@@ -134,10 +134,8 @@ impl Connection {
         let payload = &mut payload[..message.len() - NOISE_OVERHEAD_BYTES];
         let mut out = Writer::new(payload);
         put_parameters(&mut out, &self.config.parameters());
-        let mut freed = 0;
-        self.write_messages(&mut out, &mut freed);
+        self.write_messages(now, &mut out);
         self.finish_packet(now, INITIAL_DATAGRAM_BYTES, true);
-        self.free(freed);
         if let Some(tap) = &self.config.tap {
             tap.on_packet(header.as_bytes(), payload);
         }

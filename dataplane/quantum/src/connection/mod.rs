@@ -5,6 +5,7 @@ mod handshake;
 #[cfg(test)]
 mod hostile_tests;
 mod key_update;
+mod messages;
 mod receive;
 mod send;
 mod stateless;
@@ -14,9 +15,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use thiserror::Error;
-use wire::frame::{MESSAGE_OVERHEAD_BYTES_MAX, Parameters};
+use wire::frame::Parameters;
 use wire::header::{HEADER_BYTES, TAG_BYTES};
 use wire::limits::INITIAL_DATAGRAM_BYTES;
 use wire::sync::Channel;
@@ -26,14 +25,14 @@ pub use self::footprint::Footprint;
 pub use self::handshake::ConnectError;
 pub(crate) use self::handshake::{AcceptError, Acceptor};
 use self::handshake::{ClientHandshake, NodeHandshake};
+pub use self::messages::{MessageId, SendError, SendOptions};
 pub use self::send::Transmit;
 use crate::acks::Acknowledger;
-use crate::channel_receive::ReliableReceive;
-use crate::channel_send::{ReliableSend, UnreliableSend, charge};
+use crate::channels::{ACK_RESERVE_BYTES, ReceiveChannels, SendChannels};
 use crate::config::Config;
 use crate::congestion::{CongestionController, PathModel, controller};
 use crate::delivery::DeliveryRate;
-use crate::flow::{ReceiveCredit, SendCredit};
+use crate::flow::SendCredit;
 use crate::key_update::PhasedKeys;
 use crate::loss::LossDetector;
 use crate::pacer::Pacer;
@@ -43,18 +42,8 @@ use crate::rtt::RttEstimator;
 use crate::sent_packets::SentPackets;
 use crate::stats::ConnectionStats;
 
-/// The reliable channels; their numbers are `0..RELIABLE_CHANNELS`.
-const RELIABLE_CHANNELS: usize = 2;
-/// The unreliable one.
-const UNRELIABLE_CHANNEL: Channel = Channel::Probe;
 /// The credit that a client has before it knows the node's: what a first packet can hold.
 const EARLY_CREDIT_BYTES: u64 = INITIAL_DATAGRAM_BYTES as u64;
-/// The room that an ACK of one range leaves for messages to fit in whole.
-const ACK_RESERVE_BYTES: usize = 32;
-
-const _: () = assert!(Channel::ALL.len() == RELIABLE_CHANNELS + 1);
-const _: () = assert!(Channel::Sync.is_reliable() && Channel::Presence.is_reliable());
-const _: () = assert!(!UNRELIABLE_CHANNEL.is_reliable());
 
 /// Names a connection of an endpoint: slot and generation. A key is never used again for another connection.
 /// The client's only connection has the default key.
@@ -100,8 +89,15 @@ pub trait MessageSink {
     }
 
     /// A message. It lies in the decrypted packet: copy what must outlive the call. Its bytes count against
-    /// the receive window until [`Connection::consume`] gives them back (the unreliable channel's do not).
+    /// the receive window until [`Connection::consume`] gives them back, if the channel is reliable.
     fn on_message(&mut self, from: ConnectionKey, channel: Channel, message: &[u8]);
+
+    /// A message of a latest-wins channel, newer than those of its key before it. Unless told otherwise, a message
+    /// like any other.
+    fn on_latest(&mut self, from: ConnectionKey, channel: Channel, key: u64, message: &[u8]) {
+        let _ = key;
+        self.on_message(from, channel, message);
+    }
 }
 
 /// What has become of a connection.
@@ -147,25 +143,6 @@ impl fmt::Display for CloseReason {
         let name = Code::from_u16(self.code).map_or("unknown", Code::name);
         write!(f, "{by}: AF{:04} {name} {}", self.code, self.reason)
     }
-}
-
-/// Why a message was not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum SendError {
-    /// The send buffer is full: try again after [`Event::Writable`].
-    #[error("the send buffer is full: wait until the connection is writable")]
-    Full,
-    /// Larger than the peer takes, or than a packet when the channel is unreliable.
-    #[error("message of {bytes} bytes is over the limit of {limit}")]
-    TooLarge {
-        /// The message.
-        bytes: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// The connection is closed, or there is none of this key.
-    #[error("the connection is closed")]
-    Closed,
 }
 
 /// Which end of the connection this is.
@@ -223,13 +200,9 @@ pub struct Connection {
     controller: Box<dyn CongestionController>,
     delivery: DeliveryRate,
     pacer: Pacer,
-    reliable_send: [ReliableSend; RELIABLE_CHANNELS],
-    unreliable_send: UnreliableSend,
+    send_channels: SendChannels,
     send_credit: SendCredit,
-    reliable_receive: [ReliableReceive; RELIABLE_CHANNELS],
-    receive_credit: ReceiveCredit,
-    /// Credit whose announcement was lost: bit per channel, then the connection.
-    credit_lost: u8,
+    receive_channels: ReceiveChannels,
     ping_due: bool,
     /// The handshake's packet must hold the peer's parameters, once.
     expects_parameters: bool,
@@ -275,7 +248,6 @@ fn congestion_seed(id: Guuid) -> u64 {
 impl Connection {
     fn new(key: ConnectionKey, id: Guuid, side: Side, now: Time, config: Arc<Config>) -> Self {
         let is_client = side == Side::Client;
-        let receive = || ReliableReceive::new(config.channel_window_bytes, config.message_bytes_max);
         Self {
             key,
             id,
@@ -294,15 +266,9 @@ impl Connection {
             controller: controller(&config, congestion_seed(id)),
             delivery: DeliveryRate::default(),
             pacer: Pacer::new(),
-            reliable_send: [
-                ReliableSend::new(Channel::Sync, EARLY_CREDIT_BYTES),
-                ReliableSend::new(Channel::Presence, EARLY_CREDIT_BYTES),
-            ],
-            unreliable_send: UnreliableSend::new(UNRELIABLE_CHANNEL),
+            send_channels: SendChannels::new(EARLY_CREDIT_BYTES),
             send_credit: SendCredit::new(EARLY_CREDIT_BYTES),
-            reliable_receive: [receive(), receive()],
-            receive_credit: ReceiveCredit::new(config.receive_window_bytes),
-            credit_lost: 0,
+            receive_channels: ReceiveChannels::new(config.receive_window_bytes),
             ping_due: false,
             expects_parameters: true,
             acks_without_ping: 0,
@@ -323,52 +289,6 @@ impl Connection {
             events: VecDeque::new(),
             stats: ConnectionStats::default(),
             config,
-        }
-    }
-
-    /// Queues a message. Before the handshake is complete, what fits rides in the first packet.
-    pub fn send(&mut self, channel: Channel, message: Bytes) -> Result<(), SendError> {
-        if self.is_closed() {
-            return Err(SendError::Closed);
-        }
-        let bytes = message.len();
-        let limit = if channel.is_reliable() { self.message_bytes_max } else { self.unreliable_bytes_max() };
-        if bytes > limit {
-            return Err(SendError::TooLarge { bytes, limit });
-        }
-        let is_full = !channel.is_reliable() && self.unreliable_send.is_full();
-        if is_full || bytes > self.send_room() {
-            self.is_blocked = true;
-            return Err(SendError::Full);
-        }
-        self.check_application_limited();
-        self.queued_bytes += charge(bytes);
-        self.stats.messages_sent += 1;
-        if channel.is_reliable() {
-            self.reliable_send[channel as usize].push(message);
-        } else {
-            self.unreliable_send.push(message);
-        }
-        Ok(())
-    }
-
-    /// The largest message that the send buffer takes now.
-    #[must_use]
-    pub fn send_room(&self) -> usize {
-        self.config.send_buffer_bytes_max.saturating_sub(self.queued_bytes).saturating_sub(charge(0))
-    }
-
-    /// What the send buffer holds: messages not sent or not acknowledged, 64 bytes added for each.
-    #[must_use]
-    pub const fn queued_bytes(&self) -> usize {
-        self.queued_bytes
-    }
-
-    /// The application has taken `bytes` of delivered messages: the peer may send as many more.
-    pub fn consume(&mut self, channel: Channel, bytes: usize) {
-        if let Some(receive) = self.reliable_receive.get_mut(channel as usize) {
-            receive.credit.consume(bytes as u64);
-            self.receive_credit.consume(bytes as u64);
         }
     }
 
@@ -461,11 +381,6 @@ impl Connection {
         self.sent.in_flight_bytes()
     }
 
-    /// The largest message that the unreliable channel takes.
-    const fn unreliable_bytes_max(&self) -> usize {
-        self.whole_bytes_max() - MESSAGE_OVERHEAD_BYTES_MAX
-    }
-
     /// The room for a message that is never cut: a packet that holds besides it a short ACK.
     const fn whole_bytes_max(&self) -> usize {
         self.datagram_bytes - HEADER_BYTES - TAG_BYTES - ACK_RESERVE_BYTES
@@ -482,18 +397,7 @@ impl Connection {
         self.idle_timeout = self.idle_timeout.min(idle.max(crate::config::IDLE_TIMEOUT_MIN));
         self.reset_token = token_of(peer).filter(|_| self.is_client());
         self.send_credit.raise(peer.max_data);
-        for channel in &mut self.reliable_send {
-            channel.credit.raise(peer.max_channel_data);
-        }
-    }
-
-    /// Releases send buffer.
-    fn free(&mut self, bytes: usize) {
-        self.queued_bytes -= bytes;
-        if self.is_blocked && self.queued_bytes <= self.config.send_buffer_bytes_max / 2 {
-            self.is_blocked = false;
-            self.events.push_back(Event::Writable);
-        }
+        self.send_channels.raise_all_credit(peer.max_channel_data);
     }
 
     fn probe_timeout(&self) -> Span {
@@ -519,12 +423,8 @@ impl Connection {
 
     /// Gives back the memory of queues that a closed connection does not need.
     fn release(&mut self) {
-        let receive = ReliableReceive::new(self.config.channel_window_bytes, self.config.message_bytes_max);
-        self.reliable_receive[0] = receive;
-        let receive = ReliableReceive::new(self.config.channel_window_bytes, self.config.message_bytes_max);
-        self.reliable_receive[1] = receive;
-        self.reliable_send = [ReliableSend::new(Channel::Sync, 0), ReliableSend::new(Channel::Presence, 0)];
-        self.unreliable_send = UnreliableSend::new(UNRELIABLE_CHANNEL);
+        self.receive_channels = ReceiveChannels::new(self.config.receive_window_bytes);
+        self.send_channels = SendChannels::new(0);
         self.queued_bytes = 0;
         self.is_blocked = false;
         self.client_handshake = None;

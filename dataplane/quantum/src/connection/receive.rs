@@ -6,7 +6,6 @@ use wire::varint::Reader;
 use wire::{Code, Header, PacketType, Span, Time};
 
 use super::{ClosedBy, Connection, Event, MessageSink, State};
-use crate::channel_receive::Delivery;
 use crate::congestion::{AckSample, LossEvent, LostPacket};
 use crate::rtt::GRANULARITY;
 use crate::sent_packets::{Fate, SentFrame, SentPacket};
@@ -137,13 +136,13 @@ impl Connection {
                 self.send_credit.raise(limit);
                 Ok(())
             }
-            Frame::MaxChannelData(channel, limit) => match self.reliable_send.get_mut(channel as usize) {
-                Some(send) => {
-                    send.credit.raise(limit);
-                    Ok(())
-                }
-                None => Err((Code::Protocol, "credit for an unreliable channel")),
-            },
+            Frame::MaxChannelData(channel, _) if !channel.is_reliable() => {
+                Err((Code::Protocol, "credit for a channel without credit"))
+            }
+            Frame::MaxChannelData(channel, limit) => {
+                self.send_channels.raise_credit(channel, limit);
+                Ok(())
+            }
             Frame::Close { code, reason } => {
                 self.end(now, ClosedBy::Peer, code, reason);
                 Ok(())
@@ -162,40 +161,9 @@ impl Connection {
             }
             Frame::Symbol(_) | Frame::Repair(_) => Err((Code::Protocol, "a repair that was not asked for")),
             Frame::Recovered(_) | Frame::LossReport(_) => Err((Code::Protocol, "an answer to no repair")),
-            Frame::Fragment(ref fragment) => {
-                let channel = fragment.channel;
-                let Some(receive) = self.reliable_receive.get_mut(channel as usize) else {
-                    return Err((Code::Protocol, "a fragment on an unreliable channel"));
-                };
-                let (key, messages) = (self.key, &mut self.stats.messages_received);
-                let deliver = |message: &[u8]| {
-                    *messages += 1;
-                    sink.on_message(key, channel, message);
-                };
-                let mut delivery = Delivery { connection_credit: &mut self.receive_credit, deliver };
-                receive.handle_fragment(fragment, &mut delivery).map_err(|code| (code, "fragment"))
-            }
+            Frame::Fragment(ref fragment) => self.handle_fragment(fragment, sink),
+            Frame::Latest(ref latest) => self.handle_latest(latest, sink),
         }
-    }
-
-    fn handle_message(
-        &mut self,
-        channel: Channel,
-        sequence: u64,
-        payload: &[u8],
-        sink: &mut impl MessageSink,
-    ) -> Result<(), (Code, &'static str)> {
-        let (key, messages) = (self.key, &mut self.stats.messages_received);
-        let mut deliver = |message: &[u8]| {
-            *messages += 1;
-            sink.on_message(key, channel, message);
-        };
-        let Some(receive) = self.reliable_receive.get_mut(channel as usize) else {
-            deliver(payload);
-            return Ok(());
-        };
-        let mut delivery = Delivery { connection_credit: &mut self.receive_credit, deliver };
-        receive.handle_message(sequence, payload, &mut delivery).map_err(|code| (code, "message"))
     }
 
     /// RFC 9002, sections 5 to 7.
@@ -272,11 +240,8 @@ impl Connection {
         let mut freed = 0;
         for frame in self.sent.frames(&packet) {
             match frame {
-                SentFrame::Messages { channel, first, count } => {
-                    freed += self.reliable_send[channel as usize].on_ack_messages(first, count);
-                }
-                SentFrame::Fragment { channel, sequence, offset, bytes } => {
-                    freed += self.reliable_send[channel as usize].on_ack_fragment(sequence, offset, bytes);
+                SentFrame::Messages { .. } | SentFrame::Fragment { .. } | SentFrame::Latest { .. } => {
+                    freed += self.send_channels.on_ack(frame);
                 }
                 SentFrame::Ack { largest } => self.acks.on_ack_of_ack(largest),
                 SentFrame::MaxData | SentFrame::MaxChannelData(_) => {}

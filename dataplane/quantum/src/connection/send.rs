@@ -2,13 +2,12 @@
 
 use wire::frame::{self, put_close};
 use wire::header::{HEADER_BYTES, TAG_BYTES};
-use wire::sync::Channel;
 use wire::varint::Writer;
 use wire::{Header, PacketType, Time};
 use zerocopy::IntoBytes;
 
-use super::{Connection, RELIABLE_CHANNELS, Side, State};
-use crate::channel_send::{Packet, ReliableSend};
+use super::{Connection, Side, State};
+use crate::channels::{Packet, Tally, WrittenMessages};
 use crate::congestion::SentSample;
 use crate::delivery::Snapshot;
 use crate::pacer::Pace;
@@ -22,17 +21,12 @@ const DATAGRAM_BYTES_MIN: usize = HEADER_BYTES + 64 + TAG_BYTES;
 const AMPLIFICATION_MAX: u64 = 3;
 /// After so many packets of acknowledgements alone, one asks for an acknowledgement itself.
 const ACKS_WITHOUT_PING_MAX: u32 = 16;
-/// The bit of the connection's credit in `credit_lost`.
-pub(super) const CONNECTION_CREDIT_BIT: u8 = 1 << RELIABLE_CHANNELS;
-/// The most that one credit frame takes.
-const CREDIT_FRAME_BYTES_MAX: usize = 12;
 
 /// What is written into one packet.
 #[derive(Default)]
 struct Written {
     any: bool,
     is_eliciting: bool,
-    freed: usize,
 }
 
 /// Datagrams for one peer, one behind the other, all of one size but the last, which may be shorter: what one
@@ -120,6 +114,7 @@ impl Connection {
     }
 
     fn transmit_data(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
+        self.expire_messages(now);
         let may_send = self.may_send(now);
         let is_wanted = self.acks.is_due(now) || (may_send && self.has_data());
         let room = self.datagram_room(buffer);
@@ -143,7 +138,6 @@ impl Connection {
         let datagram = &mut buffer[..length];
         self.seal(now, datagram)?;
         self.finish_packet(now, length, written.is_eliciting);
-        self.free(written.freed);
         Some(length)
     }
 
@@ -162,11 +156,10 @@ impl Connection {
             quantum_bytes: self.controller.send_quantum_bytes(),
             datagram_bytes: self.datagram_bytes as u64,
         };
-        if self.pacer.is_open(now, pace) || self.ping_due || self.has_credit_update() {
+        if self.pacer.is_open(now, pace) || self.ping_due || self.receive_channels.has_credit_update() {
             return true;
         }
-        let is_resend = self.reliable_send.iter().any(ReliableSend::has_resend);
-        is_resend && self.pacer.is_open_for_retransmission(pace)
+        self.send_channels.has_lost() && self.pacer.is_open_for_retransmission(pace)
     }
 
     /// Marks the time from here on as one in which the application, not the path, sets the rate: the sender has nothing to
@@ -174,9 +167,7 @@ impl Connection {
     pub(super) fn check_application_limited(&mut self) {
         let in_flight = self.sent.in_flight_bytes();
         let is_window_open = in_flight + self.datagram_bytes as u64 <= self.controller.window_bytes();
-        let has_unsent =
-            self.unreliable_send.has_pending() || self.reliable_send.iter().any(ReliableSend::has_unsent);
-        if is_window_open && !has_unsent {
+        if is_window_open && !self.send_channels.has_unsent() {
             self.delivery.mark_app_limited(in_flight);
         }
     }
@@ -214,15 +205,8 @@ impl Connection {
     /// Whether there is anything but acknowledgements to send.
     fn has_data(&self) -> bool {
         self.ping_due
-            || self.unreliable_send.has_pending()
-            || self.reliable_send.iter().any(|channel| channel.has_pending(&self.send_credit))
-            || self.has_credit_update()
-    }
-
-    fn has_credit_update(&self) -> bool {
-        self.credit_lost != 0
-            || self.receive_credit.is_update_due()
-            || self.reliable_receive.iter().any(|channel| channel.credit.is_update_due())
+            || self.send_channels.has_pending(&self.send_credit)
+            || self.receive_channels.has_credit_update()
     }
 
     fn write_frames(&mut self, now: Time, out: &mut Writer<'_>, may_send: bool) -> Written {
@@ -234,9 +218,9 @@ impl Connection {
             written.any = true;
         }
         if may_send {
-            let credit = self.write_credit(out);
-            let messages = self.write_messages(out, &mut written.freed);
-            written.is_eliciting = credit || messages;
+            let credit = self.receive_channels.write_credit(out, &mut self.sent);
+            let messages = self.write_messages(now, out);
+            written.is_eliciting = credit || messages.any;
         }
         self.acks_without_ping = if written.is_eliciting { 0 } else { self.acks_without_ping + 1 };
         let is_shedding = self.acks.has_many_ranges() && self.acks_without_ping > ACKS_WITHOUT_PING_MAX;
@@ -253,49 +237,20 @@ impl Connection {
         written
     }
 
-    /// Announces credit that the application has freed.
-    fn write_credit(&mut self, out: &mut Writer<'_>) -> bool {
-        if !self.has_credit_update() {
-            return false;
-        }
-        let mut any = false;
-        let is_lost = self.credit_lost & CONNECTION_CREDIT_BIT != 0;
-        if (is_lost || self.receive_credit.is_update_due()) && out.remaining() >= CREDIT_FRAME_BYTES_MAX {
-            frame::put_max_data(out, self.receive_credit.announce());
-            self.sent.push_frame(SentFrame::MaxData);
-            self.credit_lost &= !CONNECTION_CREDIT_BIT;
-            any = true;
-        }
-        for (index, channel) in Channel::ALL.into_iter().take(RELIABLE_CHANNELS).enumerate() {
-            let credit = &mut self.reliable_receive[index].credit;
-            let is_lost = self.credit_lost & 1 << index != 0;
-            if (is_lost || credit.is_update_due()) && out.remaining() >= CREDIT_FRAME_BYTES_MAX {
-                frame::put_max_channel_data(out, channel, credit.announce());
-                self.sent.push_frame(SentFrame::MaxChannelData(channel));
-                self.credit_lost &= !(1 << index);
-                any = true;
-            }
-        }
-        any
-    }
-
-    /// Writes messages, channels in the order of their numbers.
-    pub(super) fn write_messages(&mut self, out: &mut Writer<'_>, freed: &mut usize) -> bool {
-        let whole_bytes_max = self.whole_bytes_max();
-        let mut any = false;
-        for channel in &mut self.reliable_send {
-            let mut packet = Packet {
-                out: &mut *out,
-                sent: &mut self.sent,
-                connection_credit: &mut self.send_credit,
-                whole_bytes_max,
-                bytes_retransmitted: &mut self.stats.bytes_retransmitted,
-            };
-            any |= channel.write(&mut packet);
-        }
-        let (charge, wrote) = self.unreliable_send.write(out);
-        *freed += charge;
-        any || wrote
+    /// Writes messages.
+    pub(super) fn write_messages(&mut self, now: Time, out: &mut Writer<'_>) -> WrittenMessages {
+        let mut tally = Tally::default();
+        let mut packet = Packet {
+            now,
+            out,
+            whole_bytes_max: self.whole_bytes_max(),
+            sent: &mut self.sent,
+            connection_credit: &mut self.send_credit,
+            tally: &mut tally,
+        };
+        let written = self.send_channels.write(&mut packet);
+        self.settle_tally(tally);
+        written
     }
 
     fn transmit_close(&mut self, now: Time, buffer: &mut [u8]) -> Option<usize> {
@@ -327,11 +282,11 @@ impl Connection {
     pub(super) fn resend(&mut self, packet: &SentPacket) {
         for sent in self.sent.frames(packet) {
             match sent {
-                SentFrame::Messages { channel, .. } | SentFrame::Fragment { channel, .. } => {
-                    self.reliable_send[channel as usize].on_lost(sent);
+                SentFrame::Messages { .. } | SentFrame::Fragment { .. } | SentFrame::Latest { .. } => {
+                    self.send_channels.on_lost(sent);
                 }
-                SentFrame::MaxData => self.credit_lost |= CONNECTION_CREDIT_BIT,
-                SentFrame::MaxChannelData(channel) => self.credit_lost |= 1 << channel as u8,
+                SentFrame::MaxData => self.receive_channels.on_credit_lost(None),
+                SentFrame::MaxChannelData(channel) => self.receive_channels.on_credit_lost(Some(channel)),
                 SentFrame::Ack { .. } => {}
             }
         }
