@@ -18,6 +18,7 @@ use crate::workloads::ops::{Ops, ShapeArgs};
 use crate::workloads::rtt::RoundTrip;
 use crate::workloads::{Measurement, measure_all};
 
+pub mod loss;
 pub mod targets;
 
 use targets::{NETWORK_RATE_PER_S, OPEN_RATES_PER_S, OPS_RATE_PER_S};
@@ -42,10 +43,29 @@ const DEFAULTS: Defaults =
     Defaults { repeats: 5, seconds: 2.0, warmup_seconds: 0.3, report: Some("report.html") };
 const QUICK: Defaults = Defaults { repeats: 3, seconds: 0.25, warmup_seconds: 0.05, ..DEFAULTS };
 
+/// What is compared.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scenario {
+    /// Echoes, bulk and connections on loopback, then the product, then echoes through the relay.
+    #[default]
+    All,
+    /// Messages one way through networks that lose packets, beside quinn and KCP, and ours in virtual time.
+    Loss,
+}
+
 /// The command line of `compare`.
 #[derive(ClapArgs, Clone, Debug)]
-#[command(after_help = "Example: aether-perf compare --quick --report report.html")]
+#[command(
+    after_help = "Examples:\n  aether-perf compare --quick --report report.html\n  aether-perf compare --scenario loss\n  \
+                        aether-perf compare --scenario loss --rows '5 %' --seconds 30 --virtual-messages 100000"
+)]
 pub struct Args {
+    /// What is compared.
+    #[arg(long, value_enum, default_value_t)]
+    pub scenario: Scenario,
+    /// Options of the scenario of loss.
+    #[command(flatten)]
+    pub loss: loss::LossArgs,
     /// Everything, but briefly: under two minutes.
     #[arg(long)]
     pub quick: bool,
@@ -65,7 +85,12 @@ pub struct Args {
 /// # Errors
 /// A wrong argument, before anything is measured.
 pub fn run(args: &Args) -> Result<std::process::ExitCode> {
-    let defaults = if args.quick { QUICK } else { DEFAULTS };
+    let defaults = match (args.scenario, args.quick) {
+        (Scenario::All, false) => DEFAULTS,
+        (Scenario::All, true) => QUICK,
+        (Scenario::Loss, false) => loss::DEFAULTS,
+        (Scenario::Loss, true) => loss::QUICK,
+    };
     let mut context = Context::new("compare", &args.common, defaults)?;
     let missing = peers::missing();
     if !missing.is_empty() {
@@ -73,6 +98,10 @@ pub fn run(args: &Args) -> Result<std::process::ExitCode> {
         eprintln!(
             "aether-perf: without {names}: built without them; add `--features peers` to compare with them"
         );
+    }
+    if args.scenario == Scenario::Loss {
+        let outcome = loss::measure(&mut context, &args.loss, args.packets, args.quick);
+        return Ok(context.finish(outcome));
     }
     let outcome = measure(&mut context, args);
     for target in targets::evaluate(context.runs()) {

@@ -10,6 +10,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+mod ages;
+
+use ages::Stamped;
+pub use ages::{Ages, STAMPED_BYTES_MIN, monotonic_ns, stamp};
+
 /// Bytes of [`MessageHeader`], the least size of a message.
 pub const MESSAGE_HEADER_BYTES: usize = 16;
 
@@ -24,6 +29,10 @@ pub enum Request {
     /// Reply with a message of 24 bytes: this header, then the bytes of [`Request::Sink`] messages so far (64 bits,
     /// little endian).
     Total = 2,
+    /// Count how old it is: it carries the instant at which it was due ([`stamp`]).
+    Stamped = 3,
+    /// Reply with the ages of [`Request::Stamped`] messages, from that of this number on: see [`Ages`].
+    Ages = 4,
 }
 
 /// Request (1 byte), 7 bytes of zero, number (64 bits, little endian).
@@ -58,6 +67,11 @@ pub trait Client {
     /// # Errors
     /// The transport is broken.
     fn poll(&mut self, wait_until: Option<Instant>, on_message: &mut dyn FnMut(&[u8])) -> io::Result<()>;
+
+    /// What the transport has counted, by name; nothing where it does not count.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// A server that is ready: its address and what a client needs besides, such as a certificate.
@@ -103,6 +117,8 @@ impl MessageHeader {
             0 => Request::Echo,
             1 => Request::Sink,
             2 => Request::Total,
+            3 => Request::Stamped,
+            4 => Request::Ages,
             _ => return None,
         };
         let (_, number) = header.split_last_chunk::<8>()?;
@@ -111,11 +127,12 @@ impl MessageHeader {
 }
 
 /// What a server does with messages: the same for every transport.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Responder {
     /// Bytes of [`Request::Sink`] messages.
     pub sink_bytes: u64,
     total: [u8; TOTAL_BYTES],
+    ages: Stamped,
 }
 
 /// Bytes of the reply to [`Request::Total`].
@@ -136,6 +153,11 @@ impl Responder {
                 self.total[MESSAGE_HEADER_BYTES..].copy_from_slice(&self.sink_bytes.to_le_bytes());
                 Some(&self.total)
             }
+            Request::Stamped => {
+                self.ages.take(header.number, message, monotonic_ns());
+                None
+            }
+            Request::Ages => Some(self.ages.reply(header)),
         }
     }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::impair::{Relay, RelayHandle};
+use crate::impair::{Relay, RelayHandle, Summary};
 use crate::peer::Ready;
 use crate::peers::{self, ClientContext, PACKET_BYTES, Peer, ServerContext};
 use crate::result::Waiting;
@@ -368,6 +368,14 @@ impl PeerServer {
     /// What its clients need.
     pub fn client_context(&self) -> ClientContext<'_> {
         ClientContext { ready: &self.ready, waiting: self.waiting, packet_bytes: self.packet_bytes }
+    }
+
+    /// What the relay has counted by now, where there is one.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn relayed(&mut self) -> Result<Option<Summary>> {
+        self.relay.as_mut().map(RelayHandle::summary).transpose()
     }
 
     /// What it has used by now. What held up either side counts from here.

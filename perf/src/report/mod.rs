@@ -15,6 +15,7 @@ pub mod hlog;
 mod html;
 pub mod json;
 mod knee;
+mod loss;
 mod markup;
 mod percentiles;
 mod pictures;

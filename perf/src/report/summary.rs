@@ -3,6 +3,7 @@
 use super::Source;
 use super::format::{self, Name};
 use super::grid::{Cell, Grid, Row, Tone};
+use super::loss;
 use super::scene::{self, Placed, Scene};
 use crate::result::{Bound, Repeats, Run, Spread, Target, Verdict};
 
@@ -31,6 +32,9 @@ pub(crate) fn how_to_read(sources: &[Source<'_>]) -> &'static str {
 /// All tables of these reports, in the order in which they are read.
 pub(crate) fn grids(sources: &[Source<'_>]) -> Vec<Grid> {
     let mut grids = Vec::new();
+    if let [source] = sources {
+        grids.extend(loss::grid(*source));
+    }
     for scene in scene::scenes(sources) {
         if sources.len() > 1 {
             grids.push(differences(&scene, sources));

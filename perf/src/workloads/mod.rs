@@ -5,6 +5,7 @@
 
 pub mod bulk;
 pub mod connect;
+pub mod delivery;
 pub mod fanout;
 pub mod join_storm;
 pub mod ops;

@@ -133,6 +133,10 @@ impl QuantumClient {
 }
 
 impl Client for QuantumClient {
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.connection.stats().fields().collect()
+    }
+
     fn send(&mut self, message: &[u8]) -> io::Result<Sent> {
         match self.connection.send(Channel::Sync, Bytes::copy_from_slice(message)) {
             Ok(()) => {

@@ -1,16 +1,13 @@
 //! The subcommand `latency`.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt::Display;
 
 use clap::{Args, ValueEnum};
-use quantum::Config;
 use serde::Serialize;
 
-use super::report::{Checked, Table};
-use super::rows::ROWS;
-use super::run::{LatencyError, Measured, measure};
+use super::report::{Table, measure_rows};
+use super::rows::{ROWS, Row};
+use super::run::LatencyError;
 
 /// How the result is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -74,25 +71,9 @@ impl LatencyArgs {
     }
 
     fn table(&self) -> Result<Table, LatencyError> {
-        let config = Config::default();
-        let mut clean: HashMap<(u64, u64), Measured> = HashMap::new();
-        let mut rows = Vec::new();
-        for row in ROWS {
-            if !self.rows.is_empty() && !self.rows.iter().any(|part| row.name.contains(part.as_str())) {
-                continue;
-            }
-            let messages = self.messages.unwrap_or(row.messages);
-            let run = (row.rate_per_s, messages);
-            let clean = match clean.entry(run) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    entry.insert(measure(&row.without_loss(), messages, self.seed, &config)?)
-                }
-            };
-            let measured =
-                if row.is_lossy() { measure(&row, messages, self.seed, &config)? } else { clean.clone() };
-            rows.push(Checked::new(row, measured, clean));
-        }
-        Ok(Table { seed: self.seed, rows })
+        let is_wanted =
+            |row: &Row| self.rows.is_empty() || self.rows.iter().any(|part| row.name.contains(part.as_str()));
+        let rows: Vec<Row> = ROWS.into_iter().filter(is_wanted).collect();
+        measure_rows(&rows, self.messages, self.seed)
     }
 }

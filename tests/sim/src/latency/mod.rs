@@ -17,7 +17,7 @@ mod sample;
 pub use bulk::{BulkArgs, BulkMeasured};
 pub use cli::LatencyArgs;
 pub use first_byte::{FirstByteArgs, FirstByteMeasured, first_bytes};
-pub use report::{Checked, Table};
+pub use report::{Checked, Table, measure_rows};
 pub use rows::{MESSAGE_BYTES, ROWS, Row, Target};
 pub use run::{LatencyError, Measured, measure};
 pub use sample::Percentiles;

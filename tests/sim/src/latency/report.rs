@@ -1,11 +1,14 @@
 //! Rows beside their targets.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
+use quantum::Config;
 use serde::Serialize;
 
 use super::rows::{Row, Target};
-use super::run::Measured;
+use super::run::{LatencyError, Measured, measure};
 
 /// A row, what it gave, and how that compares.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -61,6 +64,23 @@ impl Table {
     pub fn is_met(&self) -> bool {
         self.rows.iter().all(|row| row.missed.is_empty())
     }
+}
+
+/// Measures rows, and whatever they are to be held against: `messages` of each, or as many as each says.
+pub fn measure_rows(rows: &[Row], messages: Option<u64>, seed: u64) -> Result<Table, LatencyError> {
+    let config = Config::default();
+    let mut clean: HashMap<(u64, u64), Measured> = HashMap::new();
+    let mut checked = Vec::new();
+    for row in rows {
+        let messages = messages.unwrap_or(row.messages);
+        let clean = match clean.entry((row.rate_per_s, messages)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(measure(&row.without_loss(), messages, seed, &config)?),
+        };
+        let measured = if row.is_lossy() { measure(row, messages, seed, &config)? } else { clean.clone() };
+        checked.push(Checked::new(*row, measured, clean));
+    }
+    Ok(Table { seed, rows: checked })
 }
 
 /// A bound, or a dash.

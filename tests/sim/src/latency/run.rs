@@ -69,6 +69,12 @@ pub struct Measured {
     pub messages: u64,
     /// From sending to delivery in order.
     pub latency: Percentiles,
+    /// From sending to delivery of each message, in order, us.
+    #[serde(skip)]
+    pub latencies_us: Vec<u32>,
+    /// From the first evidence of a loss to the delivery of what was lost, of each message that was, us.
+    #[serde(skip)]
+    pub evidence_us: Vec<u32>,
     /// From the first evidence of a loss to the delivery of what was lost, however it came.
     pub evidence: Percentiles,
     /// UDP payload that the sender has sent, bytes.
@@ -184,6 +190,8 @@ fn summary(ends: &Ends, onlooker: Onlooker) -> Measured {
     let receiver = ends.at_node(FLOW).map_or_else(ConnectionStats::default, |node| *node.stats());
     Measured {
         messages: onlooker.next,
+        latencies_us: onlooker.latency.as_us().to_vec(),
+        evidence_us: onlooker.after_evidence.as_us().to_vec(),
         latency: onlooker.latency.percentiles(),
         evidence: onlooker.after_evidence.percentiles(),
         sender_bytes: sender.bytes_sent,

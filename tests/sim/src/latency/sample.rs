@@ -31,6 +31,10 @@ impl Sample {
         self.us.push(u32::try_from(span.as_us()).unwrap_or(u32::MAX));
     }
 
+    pub(super) fn as_us(&self) -> &[u32] {
+        &self.us
+    }
+
     /// The `share`-th of them in the order of their lengths, by the nearest rank.
     fn at(&self, share: f64) -> f64 {
         let rank = (share * self.us.len() as f64).ceil() as usize;
