@@ -121,19 +121,27 @@ pub(super) fn store(blocks: &[Block], out: &mut [u8]) {
 }
 
 fn split(block: &Block) -> Block {
+    // Three plain loops: the compiler makes vector instructions of each, and not of all in one.
+    let mut elements = [0_u16; BLOCK_BYTES / 2];
+    for (element, bytes) in elements.iter_mut().zip(block.as_chunks().0) {
+        *element = u16::from_le_bytes(*bytes);
+    }
     let mut halves = [0; BLOCK_BYTES];
-    for element in 0..BLOCK_BYTES / 2 {
-        halves[element] = block[2 * element];
-        halves[BLOCK_BYTES / 2 + element] = block[2 * element + 1];
+    let (low, high) = halves.split_at_mut(BLOCK_BYTES / 2);
+    for (byte, element) in low.iter_mut().zip(&elements) {
+        *byte = *element as u8;
+    }
+    for (byte, element) in high.iter_mut().zip(&elements) {
+        *byte = (*element >> 8) as u8;
     }
     halves
 }
 
 fn join(halves: &Block) -> Block {
+    let (low, high) = halves.split_at(BLOCK_BYTES / 2);
     let mut block = [0; BLOCK_BYTES];
-    for element in 0..BLOCK_BYTES / 2 {
-        block[2 * element] = halves[element];
-        block[2 * element + 1] = halves[BLOCK_BYTES / 2 + element];
+    for ((bytes, low), high) in block.as_chunks_mut().0.iter_mut().zip(low).zip(high) {
+        *bytes = [*low, *high];
     }
     block
 }
