@@ -58,6 +58,10 @@ pub struct Config {
     pub key_update_packets: u64,
     /// Is shown every packet before it is sealed; default none, and none in production.
     pub tap: Option<Arc<dyn PacketTap>>,
+    /// A client goes over to a fresh connection id after so many packets; default none: never.
+    pub connection_id_packets: Option<u64>,
+    /// The same, by time; default none: never.
+    pub connection_id_lifetime: Option<Span>,
 }
 
 const _: () = assert!(MESSAGE_BYTES_MAX as u64 <= 6 << 20);
@@ -77,6 +81,8 @@ impl Default for Config {
             controller: ControllerKind::default(),
             key_update_packets: 1 << 20,
             tap: None,
+            connection_id_packets: None,
+            connection_id_lifetime: None,
         }
     }
 }

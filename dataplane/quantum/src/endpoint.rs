@@ -15,6 +15,7 @@ use crate::connection::{
     AcceptError, Acceptor, Connection, ConnectionKey, Event, MessageId, MessageSink, Now, SendError,
     SendOptions, Transmit,
 };
+use crate::connection_ids::IdChange;
 use crate::id_hash::IdHashBuilder;
 use crate::keys::EntropyPool;
 use crate::recent_ids::RecentIds;
@@ -48,7 +49,6 @@ impl Default for EndpointLimits {
 
 struct Slot {
     connection: Connection,
-    remote: SocketAddr,
     /// Whether the slot is in the list of those that may have something to send.
     is_ready: bool,
     /// Whether it is in the list of those whose turn comes after the others'.
@@ -199,11 +199,11 @@ impl Endpoint {
         sink: &mut impl MessageSink,
     ) {
         let Some(slot) = self.slots.get_mut(key.slot()) else { return };
-        let is_newest = slot.connection.handle(now, datagram, sink);
-        if is_newest && slot.remote != from {
-            slot.remote = from;
-            slot.connection.handle_address_change(datagram.len());
+        if slot.connection.handle(now, Some(from), datagram, sink) {
+            let entropy = self.entropy.draw();
+            slot.connection.handle_address_change(now, from, datagram.len(), &entropy);
         }
+        self.settle_ids(now, key);
         self.touch(key);
     }
 
@@ -236,6 +236,7 @@ impl Endpoint {
             ticket_keys: &self.ticket_keys,
             reset_token: reset_token(&self.reset_key, &id),
             entropy: &mut self.entropy,
+            from,
         };
         let connection = match Connection::accept(acceptor, now, datagram, sink) {
             Ok(connection) => connection,
@@ -244,13 +245,7 @@ impl Endpoint {
         self.generation = generation;
         let now_unix_s = now.unix_ms / 1_000;
         let expires = connection.session().map_or(now_unix_s, |ticket| ticket.expires_unix_s);
-        entry.insert(Slot {
-            connection,
-            remote: from,
-            is_ready: false,
-            is_behind: false,
-            is_half_open: true,
-        });
+        entry.insert(Slot { connection, is_ready: false, is_behind: false, is_half_open: true });
         self.stats.recent_ids_evicted += self.recent.insert(id, expires, now_unix_s);
         self.stats.connections_opened += 1;
         self.half_open += 1;
@@ -280,6 +275,7 @@ impl Endpoint {
                 slot.connection.handle_timeout(now);
             }
             let key = slot.connection.key();
+            self.settle_ids(now, key);
             self.touch(key);
         }
     }
@@ -322,8 +318,12 @@ impl Endpoint {
                 list.pop_front();
                 continue;
             };
+            if let Some((to, bytes)) = slot.connection.poll_path_probe(now, buffer) {
+                self.stats.datagrams_sent += 1;
+                return Some((to, Transmit { bytes, segment_bytes: bytes, datagrams: 1 }));
+            }
             if let Some(train) = slot.connection.poll_transmit_train(now, buffer, datagrams_max) {
-                let remote = slot.remote;
+                let remote = slot.connection.remote();
                 self.stats.datagrams_sent += train.datagrams as u64;
                 self.ahead = if is_behind { 0 } else { self.ahead.saturating_add(1) };
                 self.burst += train.datagrams;
@@ -428,7 +428,7 @@ impl Endpoint {
 
     /// All connections, closing ones included.
     pub fn connections(&self) -> impl Iterator<Item = (&Connection, SocketAddr)> {
-        self.slots.iter().map(|(_, slot)| (&slot.connection, slot.remote))
+        self.slots.iter().map(|(_, slot)| (&slot.connection, slot.connection.remote()))
     }
 
     /// How many connections there are, closing ones included.
@@ -470,6 +470,27 @@ impl Endpoint {
         self.mark_ready(key);
     }
 
+    /// A connection may have ids to take up or to forget (`PROTOCOL.md`, section "Connection ids").
+    fn settle_ids(&mut self, now: Time, key: ConnectionKey) {
+        let Some(slot) = self.slots.get_mut(key.slot()).filter(|slot| slot.connection.key() == key) else {
+            return;
+        };
+        while let Some(change) = slot.connection.poll_id_change(now) {
+            match change {
+                IdChange::Add { sequence, id } if self.by_id.contains_key(&id) => {
+                    slot.connection.settle_id(sequence, None);
+                }
+                IdChange::Add { sequence, id } => {
+                    self.by_id.insert(id, key);
+                    slot.connection.settle_id(sequence, Some(reset_token(&self.reset_key, &id)));
+                }
+                IdChange::Remove(id) => {
+                    self.by_id.remove(&id);
+                }
+            }
+        }
+    }
+
     fn take_events(&mut self, key: ConnectionKey) {
         if let Some(slot) = self.slots.get_mut(key.slot()) {
             while let Some(event) = slot.connection.poll_event() {
@@ -501,7 +522,12 @@ impl Endpoint {
     fn remove(&mut self, key: ConnectionKey) {
         self.timers.remove(key.slot());
         let slot = self.slots.remove(key.slot());
-        self.by_id.remove(&slot.connection.id());
+        for id in slot.connection.mapped_ids() {
+            // An id that was given up may have become somebody else's.
+            if self.by_id.get(&id) == Some(&key) {
+                self.by_id.remove(&id);
+            }
+        }
         self.past.add(slot.connection.stats());
         self.stats.connections_closed += 1;
     }

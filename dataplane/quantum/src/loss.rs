@@ -88,6 +88,12 @@ impl LossDetector {
         }
     }
 
+    /// Another path begins: timeouts on the last one say nothing about it.
+    pub(crate) const fn begin_path(&mut self, now: Time) {
+        self.timeouts_in_row = 0;
+        self.timer_start = now;
+    }
+
     /// An ACK that acknowledged something new.
     pub(crate) fn on_ack(&mut self, largest: u64) {
         self.largest_acked = self.largest_acked.max(Some(largest));

@@ -22,6 +22,10 @@ pub(crate) enum SentFrame {
     MaxData,
     /// A channel's credit.
     MaxChannelData(Channel),
+    /// The connection id of this number was announced or confirmed.
+    NewConnectionId(u64),
+    /// The connection id of this number was retired or refused.
+    RetireConnectionId(u64),
 }
 
 /// What has become of a packet.
@@ -78,8 +82,11 @@ pub(crate) struct SentPackets {
     frames: VecDeque<SentFrame>,
     /// The place of the first of `frames`, modulo 2^32.
     frames_base: u32,
+    /// Of packets from `path_first` on.
     in_flight_bytes: u64,
     in_flight_count: usize,
+    /// The first packet of the path in use: what was sent before says nothing about it.
+    path_first: u64,
 }
 
 impl SentPackets {
@@ -92,6 +99,17 @@ impl SentPackets {
     pub(crate) fn skip(&mut self) {
         debug_assert!(self.packets.is_empty());
         self.first_number += 1;
+    }
+
+    /// What is in flight now does not count as such any more: another path begins.
+    pub(crate) fn begin_path(&mut self) {
+        self.path_first = self.next_number();
+        self.in_flight_bytes = 0;
+    }
+
+    /// Whether a packet was sent on the path in use.
+    pub(crate) const fn is_of_path(&self, number: u64) -> bool {
+        number >= self.path_first
     }
 
     /// Notes what the packet being written carries; [`finish`](Self::finish) closes the packet.
@@ -140,7 +158,9 @@ impl SentPackets {
         let before = *packet;
         packet.fate = fate;
         if before.fate == Fate::InFlight && fate != Fate::InFlight {
-            self.in_flight_bytes -= u64::from(before.bytes);
+            if number >= self.path_first {
+                self.in_flight_bytes -= u64::from(before.bytes);
+            }
             self.in_flight_count -= 1;
         }
         Some(before)

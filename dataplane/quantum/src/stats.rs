@@ -71,6 +71,18 @@ counters! {
         resets,
         /// Moves of the peer to another address.
         address_changes,
+        /// Challenges received that ask for the proof of a path.
+        path_challenges,
+        /// Paths that were proven.
+        paths_validated,
+        /// Paths that were not proven in time.
+        paths_failed,
+        /// Returns to a path that was proven before.
+        path_returns,
+        /// Changes of the connection id.
+        id_changes,
+        /// Connection ids that were offered and refused, because somebody has them.
+        ids_refused,
         /// Changes to the next phase's keys, begun here or by the peer.
         key_updates,
         /// Packets opened with the keys of the phase before.

@@ -153,9 +153,8 @@ fn replayed_or_changed_packets_are_delivered() {
     pair.run_until(Span::from_ms(60_000), |pair| pair.at_node.messages.len() == 300);
     let packets = pair.client_sent.clone();
     for packet in &packets {
-        pair.fly(true, packet);
+        pair.fly_between(true, client_address(9), packet);
     }
-    pair.client_from = client_address(9);
     pair.run(Span::from_ms(1_000));
     assert_eq!(pair.at_node.messages.len(), 300);
     for (number, (_, _, found)) in pair.at_node.messages.iter().enumerate() {

@@ -3,6 +3,14 @@
 //! Described in `PROTOCOL.md`, section "Frames". Decoding borrows from the packet; encoding writes into the
 //! packet's buffer. Integers are LEB128.
 
+mod life;
+
+pub use self::life::{
+    NEW_CONNECTION_ID_BYTES_MAX, NewConnectionId, PATH_CHALLENGE_BYTES, PATH_FRAME_BYTES, RESET_TOKEN_BYTES,
+    RETIRE_CONNECTION_ID_BYTES_MAX, TYPE_FINISH, TYPE_NEW_CONNECTION_ID, TYPE_PATH_CHALLENGE,
+    TYPE_PATH_RESPONSE, TYPE_RETIRE_CONNECTION_ID, put_finish, put_new_connection_id, put_path_challenge,
+    put_path_response, put_retire_connection_id,
+};
 use crate::channel::Channel;
 use crate::fec::{self, LossReport, Recovered, Repair, Symbol};
 use crate::varint::{Malformed, Reader, Writer, varint_len};
@@ -93,6 +101,16 @@ pub enum Frame<'a> {
     Recovered(Recovered),
     /// What the receiver has lost.
     LossReport(LossReport),
+    /// Asks for a response with the same bytes.
+    PathChallenge([u8; PATH_CHALLENGE_BYTES]),
+    /// The bytes of a challenge.
+    PathResponse([u8; PATH_CHALLENGE_BYTES]),
+    /// One more id of the connection.
+    NewConnectionId(NewConnectionId),
+    /// The id of this number is used no more, or is refused.
+    RetireConnectionId(u64),
+    /// The sender takes no new messages: what is queued will still come, then the end.
+    Finish,
 }
 
 /// A part of a message.
@@ -280,7 +298,7 @@ impl<'a> Frame<'a> {
             TYPE_REPAIR => fec::decode_repair(reader).map(Self::Repair),
             TYPE_RECOVERED => fec::decode_recovered(reader).map(Self::Recovered),
             TYPE_LOSS_REPORT => fec::decode_loss_report(reader).map(Self::LossReport),
-            _ => Self::decode_message(kind, bad, reader),
+            _ => life::decode(kind, reader).unwrap_or_else(|| Self::decode_message(kind, bad, reader)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The handshake (`PROTOCOL.md`, section "Handshake").
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use snow::HandshakeState;
@@ -47,7 +48,7 @@ pub enum ConnectError {
 pub(super) struct ClientHandshake {
     ticket: Vec<u8>,
     psk: [u8; 32],
-    entropy: [u8; 32],
+    entropy: EntropyPool,
     /// Once begun: the Noise state and the first packet as it was sent.
     begun: Option<(HandshakeState, Vec<u8>)>,
 }
@@ -75,6 +76,8 @@ pub(crate) struct Acceptor<'a> {
     pub(crate) ticket_keys: &'a TicketKeyRing,
     pub(crate) reset_token: ResetToken,
     pub(crate) entropy: &'a mut EntropyPool,
+    /// Where the first packet came from.
+    pub(crate) from: SocketAddr,
 }
 
 impl Connection {
@@ -94,7 +97,12 @@ impl Connection {
             return Err(ConnectError::Ticket(ticket.len()));
         }
         let mut connection = Self::new(ConnectionKey::default(), id, Side::Client, now.mono, config);
-        let handshake = ClientHandshake { ticket: ticket.to_vec(), psk: *psk, entropy, begun: None };
+        let handshake = ClientHandshake {
+            ticket: ticket.to_vec(),
+            psk: *psk,
+            entropy: EntropyPool::new(entropy),
+            begun: None,
+        };
         connection.client_handshake = Some(Box::new(handshake));
         Ok(connection)
     }
@@ -140,7 +148,7 @@ impl Connection {
             tap.on_packet(header.as_bytes(), payload);
         }
 
-        let written = noise::initiator(&handshake.psk, prologue, handshake.entropy)
+        let written = noise::initiator(&handshake.psk, prologue, handshake.entropy.draw())
             .and_then(|mut noise| noise.write_message(payload, message).map(|_| noise));
         let Ok(noise) = written else {
             self.violation(now, Code::Protocol, "the handshake cannot be begun with these keys");
@@ -153,7 +161,8 @@ impl Connection {
     /// The node's answer, on a client.
     pub(super) fn handle_reply(&mut self, now: Time, datagram: &[u8], sink: &mut impl MessageSink) {
         let mut payload = [0; DATAGRAM_BYTES_MAX];
-        let Some((noise, _)) = self.client_handshake.as_mut().and_then(|handshake| handshake.begun.as_mut())
+        let Some(ClientHandshake { begun: Some((noise, _)), entropy, .. }) =
+            self.client_handshake.as_deref_mut()
         else {
             self.stats.unexpected += 1;
             return;
@@ -164,8 +173,10 @@ impl Connection {
         };
         let keys = PacketKeys::new(noise.dangerously_get_raw_split(), true);
         self.keys = Some(PhasedKeys::new(keys, FIRST_DATA_NUMBER));
+        let entropy = entropy.draw();
         self.client_handshake = None;
         self.state = State::Established;
+        self.begin_ids(now, entropy);
         self.deadline = None;
         self.last_received = now;
         self.stats.datagrams_received += 1;
@@ -191,7 +202,7 @@ impl Connection {
         datagram: &[u8],
         sink: &mut impl MessageSink,
     ) -> Result<Self, AcceptError> {
-        let Acceptor { key, config, ticket_keys, reset_token, entropy } = acceptor;
+        let Acceptor { key, config, ticket_keys, reset_token, entropy, from } = acceptor;
         let initial = Initial::parse(datagram).ok_or(AcceptError::Malformed)?;
         let ticket = ticket_keys.open(initial.ticket, now.unix_ms / 1_000).map_err(AcceptError::Ticket)?;
         let forged = |_| AcceptError::Forged;
@@ -203,6 +214,7 @@ impl Connection {
         let mut connection = Self::new(key, initial.id, Side::Node, now.mono, config.clone());
         let keys = PacketKeys::new(noise.dangerously_get_raw_split(), false);
         connection.keys = Some(PhasedKeys::new(keys, FIRST_DATA_NUMBER));
+        connection.remote = from;
         let initial_tag = initial.tag();
         connection.node_handshake = Some(Box::new(NodeHandshake { reply, is_reply_due: true, initial_tag }));
         let received_bytes = datagram.len() as u64;
@@ -244,14 +256,6 @@ impl Connection {
             }
             _ => self.stats.replayed += 1,
         }
-    }
-
-    /// The client has moved: the new address must prove itself.
-    pub(crate) fn handle_address_change(&mut self, received_bytes: usize) {
-        self.stats.address_changes += 1;
-        let received_bytes = received_bytes as u64;
-        self.amplification = Amplification { is_validated: false, received_bytes, sent_bytes: 0 };
-        self.ping_due = true;
     }
 }
 

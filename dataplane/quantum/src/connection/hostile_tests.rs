@@ -11,6 +11,7 @@ use wire::{Guuid, Span, Ticket, TicketKeyRing, Time};
 
 use super::{Acceptor, Connection, ConnectionKey, MessageSink, Now};
 use crate::config::Config;
+use crate::connection_ids::{CONNECTION_IDS_MAX, IdChange};
 use crate::keys::EntropyPool;
 
 #[derive(Default)]
@@ -41,8 +42,10 @@ pub(super) fn accepted() -> Connection {
     let length = client.poll_transmit(Time::ZERO, &mut buffer).unwrap();
     let mut entropy = EntropyPool::new([6; 32]);
     let key = ConnectionKey::new(0, 1);
+    let from = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let reset_token = [7; 16];
     let acceptor =
-        Acceptor { key, config: &config, ticket_keys: &keys, reset_token: [7; 16], entropy: &mut entropy };
+        Acceptor { key, config: &config, ticket_keys: &keys, reset_token, entropy: &mut entropy, from };
     Connection::accept(acceptor, Now::default(), &buffer[..length], &mut Count::default()).unwrap()
 }
 
@@ -53,6 +56,9 @@ enum Hostile {
     Message(u8, Option<u64>, usize),
     Fragment(u8, u64, u32, u32, usize),
     Credit(Option<u8>, u64),
+    Path(bool, u8),
+    NewId(u64, u8),
+    RetireId(u64),
 }
 
 fn number() -> impl Strategy<Value = u64> {
@@ -67,6 +73,9 @@ fn hostile() -> impl Strategy<Value = Hostile> {
         4 => (0_u8..3, number(), 0_u32..5_000_000, 0_u32..5_000_000, 0_usize..200)
             .prop_map(|(c, s, o, t, l)| Hostile::Fragment(c, s, o, t, l)),
         1 => (prop::option::of(0_u8..4), number()).prop_map(|(c, n)| Hostile::Credit(c, n)),
+        1 => (any::<bool>(), any::<u8>()).prop_map(|(is_response, byte)| Hostile::Path(is_response, byte)),
+        2 => (number(), any::<u8>()).prop_map(|(sequence, byte)| Hostile::NewId(sequence % 8, byte)),
+        1 => number().prop_map(|sequence| Hostile::RetireId(sequence % 8)),
     ]
 }
 
@@ -84,6 +93,16 @@ fn write(out: &mut Writer<'_>, hostile: &Hostile) {
             out,
             &Fragment { channel: channel(to), sequence, offset, total, payload: &payload[..length] },
         ),
+        Hostile::Path(false, byte) => frame::put_path_challenge(out, &[byte; 8]),
+        Hostile::Path(true, byte) => frame::put_path_response(out, &[byte; 8]),
+        Hostile::NewId(sequence, byte) => {
+            let id = Guuid::new(1, [byte; 10]).with_shard(Guuid::new(1, [4; 10]).shard());
+            frame::put_new_connection_id(
+                out,
+                &frame::NewConnectionId { sequence, id, reset_token: [byte; 16] },
+            );
+        }
+        Hostile::RetireId(sequence) => frame::put_retire_connection_id(out, sequence),
         Hostile::Credit(None, limit) => frame::put_max_data(out, limit),
         Hostile::Credit(Some(to), limit) => {
             out.put_u8(frame::TYPE_MAX_CHANNEL_DATA);
@@ -114,6 +133,12 @@ proptest! {
             connection.amplification.is_validated = true;
             connection.handle_payload(now, number as u64 + 1, &packet[..length], &mut sink);
             connection.handle_timeout(now);
+            while let Some(change) = connection.poll_id_change(now) {
+                if let IdChange::Add { sequence, .. } = change {
+                    connection.settle_id(sequence, (sequence % 2 == 0).then_some([1; 16]));
+                }
+            }
+            prop_assert!(connection.mapped_ids().count() <= 2 + CONNECTION_IDS_MAX);
             for turn in 0.. {
                 prop_assert!(turn < 50, "sends for ever");
                 if connection.poll_transmit(now, &mut out).is_none() {

@@ -4,8 +4,10 @@ mod footprint;
 mod handshake;
 #[cfg(test)]
 mod hostile_tests;
+mod ids;
 mod key_update;
 mod messages;
+mod path;
 mod receive;
 mod send;
 mod stateless;
@@ -13,6 +15,7 @@ mod timers;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wire::frame::Parameters;
@@ -31,11 +34,13 @@ use crate::acks::Acknowledger;
 use crate::channels::{ACK_RESERVE_BYTES, ReceiveChannels, SendChannels};
 use crate::config::Config;
 use crate::congestion::{CongestionController, PathModel, controller};
+use crate::connection_ids::ConnectionIds;
 use crate::delivery::DeliveryRate;
 use crate::flow::SendCredit;
 use crate::key_update::PhasedKeys;
 use crate::loss::LossDetector;
 use crate::pacer::Pacer;
+use crate::path::Paths;
 use crate::replay::ReplayWindow;
 use crate::reset::{ResetToken, token_of};
 use crate::rtt::RttEstimator;
@@ -183,7 +188,16 @@ struct Amplification {
 /// [`poll_timeout`](Self::poll_timeout).
 pub struct Connection {
     key: ConnectionKey,
+    /// The first one: the connection's identity.
     id: Guuid,
+    /// The one in use in both directions.
+    current_id: Guuid,
+    /// Once there is more than one.
+    ids: Option<Box<ConnectionIds>>,
+    /// Where the peer is, on a node.
+    remote: SocketAddr,
+    /// While a path is in doubt.
+    paths: Option<Box<Paths>>,
     side: Side,
     state: State,
     config: Arc<Config>,
@@ -251,6 +265,10 @@ impl Connection {
         Self {
             key,
             id,
+            current_id: id,
+            ids: None,
+            remote: SocketAddr::from(([0, 0, 0, 0], 0)),
+            paths: None,
             side,
             state: if is_client { State::Handshaking } else { State::Established },
             session: None,
@@ -321,7 +339,7 @@ impl Connection {
         matches!(self.state, State::Established) && self.node_handshake.is_none()
     }
 
-    /// The connection's id.
+    /// The connection's identity: its first id, whatever its packets carry by now.
     #[must_use]
     pub const fn id(&self) -> Guuid {
         self.id

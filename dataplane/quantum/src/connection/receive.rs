@@ -1,37 +1,55 @@
 //! Reading packets.
 
+use std::net::SocketAddr;
+
 use wire::frame::{Ack, Frame};
 use wire::sync::Channel;
 use wire::varint::Reader;
-use wire::{Code, Header, PacketType, Span, Time};
+use wire::{Code, Guuid, Header, PacketType, Span, Time};
 
+use super::path::PathFrames;
 use super::{ClosedBy, Connection, Event, MessageSink, State};
 use crate::congestion::{AckSample, LossEvent, LostPacket};
 use crate::rtt::GRANULARITY;
 use crate::sent_packets::{Fate, SentFrame, SentPacket};
 
+/// A DATA packet that has not been opened yet.
+#[derive(Clone, Copy)]
+struct Arrival {
+    number: u64,
+    flags: u8,
+    id: Guuid,
+    from: Option<SocketAddr>,
+}
+
 impl Connection {
     /// Takes a datagram that came for this connection; decrypts it in place and delivers its messages.
     /// Whatever is wrong with it is counted in [`stats`](Self::stats).
     pub fn handle_datagram(&mut self, now: Time, datagram: &mut [u8], sink: &mut impl MessageSink) {
-        self.handle(now, datagram, sink);
+        self.handle(now, None, datagram, sink);
     }
 
-    /// Returns whether the datagram is authentic and the newest of the connection.
-    pub(crate) fn handle(&mut self, now: Time, datagram: &mut [u8], sink: &mut impl MessageSink) -> bool {
+    /// Returns whether the connection is to move to where the datagram came from (`PROTOCOL.md`, section "Paths").
+    pub(crate) fn handle(
+        &mut self,
+        now: Time,
+        from: Option<SocketAddr>,
+        datagram: &mut [u8],
+        sink: &mut impl MessageSink,
+    ) -> bool {
         let Ok((header, kind)) = Header::parse(datagram) else {
             self.stats.malformed += 1;
             return false;
         };
-        let flags = header.flags;
-        if header.connection != self.id || (flags != 0 && kind != PacketType::Data) {
+        let (flags, id) = (header.flags, header.connection);
+        if !self.is_known_as(&id) || (flags != 0 && kind != PacketType::Data) {
             self.stats.malformed += 1;
             return false;
         }
         let number = header.packet_number();
         match (kind, self.state) {
             (PacketType::Data, State::Established | State::Closing) => {
-                self.handle_data(now, (number, flags), datagram, sink)
+                self.handle_data(now, Arrival { number, flags, id, from }, datagram, sink)
             }
             (PacketType::Handshake, State::Handshaking) if number == 0 => {
                 self.handle_reply(now, datagram, sink);
@@ -59,17 +77,18 @@ impl Connection {
     fn handle_data(
         &mut self,
         now: Time,
-        packet: (u64, u8),
+        arrival: Arrival,
         datagram: &mut [u8],
         sink: &mut impl MessageSink,
     ) -> bool {
-        let number = packet.0;
+        let Arrival { number, flags, id, from } = arrival;
         if self.replay.is_replay(number) {
             self.stats.replayed += 1;
             return false;
         }
-        let bytes = datagram.len() as u64;
-        let Some(payload) = self.open(now, packet, datagram) else { return false };
+        let received_bytes = datagram.len();
+        let bytes = received_bytes as u64;
+        let Some(payload) = self.open(now, (number, flags), datagram) else { return false };
         self.replay.insert(number);
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += bytes;
@@ -80,13 +99,24 @@ impl Connection {
         }
         let is_newest = self.acks.largest().is_none_or(|largest| number > largest);
         self.last_received = now;
-        self.amplification.is_validated |= is_newest;
-        self.amplification.received_bytes += bytes;
+        let is_elsewhere = from.is_some_and(|from| from != self.remote);
+        if !is_elsewhere {
+            self.amplification.received_bytes += bytes;
+        }
         if self.node_handshake.take().is_some() {
             self.deadline = None;
+            // Who has the keys got the reply, where the first packet came from.
+            self.amplification.is_validated = true;
         }
-        self.handle_payload(now, number, payload, sink);
-        is_newest
+        if is_newest {
+            self.adopt_id(id);
+        }
+        let frames = self.handle_payload(now, number, payload, sink);
+        if self.is_closed() {
+            return false;
+        }
+        self.handle_path_frames(now, from, received_bytes, &frames);
+        is_newest && is_elsewhere && !frames.is_probing
     }
 
     /// Reads the frames of an authentic packet.
@@ -96,7 +126,8 @@ impl Connection {
         number: u64,
         payload: &[u8],
         sink: &mut impl MessageSink,
-    ) {
+    ) -> PathFrames {
+        let mut paths = PathFrames::new();
         let mut reader = Reader::new(payload);
         let mut is_eliciting = false;
         let mut previous = None;
@@ -109,9 +140,10 @@ impl Connection {
                 Err(malformed) => {
                     self.stats.malformed += 1;
                     self.violation(now, Code::Protocol, &malformed.to_string());
-                    return;
+                    return paths;
                 }
             };
+            paths.note(&frame);
             is_eliciting |= !matches!(frame, Frame::Ack(_) | Frame::Padding | Frame::Close { .. });
             if let Err((code, what)) = self.handle_frame(now, &frame, &mut previous, sink) {
                 self.violation(now, code, what);
@@ -120,6 +152,7 @@ impl Connection {
         if !self.is_closed() {
             self.acks.on_packet(now, number, is_eliciting, self.config.max_ack_delay);
         }
+        paths
     }
 
     fn handle_frame(
@@ -130,7 +163,10 @@ impl Connection {
         sink: &mut impl MessageSink,
     ) -> Result<(), (Code, &'static str)> {
         match *frame {
-            Frame::Padding | Frame::Ping => Ok(()),
+            Frame::Padding | Frame::Ping | Frame::PathChallenge(_) | Frame::PathResponse(_) => Ok(()),
+            Frame::NewConnectionId(ref new) => self.handle_new_connection_id(new),
+            Frame::RetireConnectionId(sequence) => self.handle_retire_connection_id(now, sequence),
+            Frame::Finish => Err((Code::Protocol, "the end was announced")),
             Frame::Ack(ref ack) => self.handle_ack(now, ack),
             Frame::MaxData(limit) => {
                 self.send_credit.raise(limit);
@@ -180,8 +216,7 @@ impl Connection {
                 break;
             }
             for number in first.max(lowest)..=last {
-                let bytes = self.ack_packet(now, number);
-                if bytes > 0 {
+                if let Some(bytes) = self.ack_packet(now, number) {
                     acked_bytes += bytes;
                     newest = newest.max(Some(number));
                 }
@@ -190,7 +225,7 @@ impl Connection {
         let Some(newest) = newest else { return Ok(()) };
         let Some(packet) = self.sent.get(newest).copied() else { return Ok(()) };
         let rtt = (!self.is_sample_ambiguous(newest)).then(|| now.since(packet.sent));
-        if let Some(rtt) = rtt.filter(|_| newest == ack.largest) {
+        if let Some(rtt) = rtt.filter(|_| newest == ack.largest && self.sent.is_of_path(newest)) {
             self.rtt.update(rtt, Span::from_us(ack.delay_us).min(self.peer_ack_delay));
         }
         self.loss.on_ack(newest);
@@ -198,6 +233,9 @@ impl Connection {
             keys.on_ack(newest);
         }
         self.detect_losses(now);
+        if !self.sent.is_of_path(newest) {
+            return Ok(());
+        }
         if self.loss.take_spurious_episode() {
             self.stats.spurious_episodes += 1;
             self.controller.on_spurious_loss(now);
@@ -223,18 +261,20 @@ impl Connection {
         self.is_client() && number == 0 && self.stats.probe_timeouts > 0
     }
 
-    /// Returns the bytes that were in flight until now, or had been taken for lost.
-    fn ack_packet(&mut self, now: Time, number: u64) -> u64 {
-        let Some(packet) = self.sent.get(number).copied() else { return 0 };
+    /// Returns the bytes on the path in use that were in flight until now, or had been taken for lost; none: the packet
+    /// was acknowledged before.
+    fn ack_packet(&mut self, now: Time, number: u64) -> Option<u64> {
+        let packet = *self.sent.get(number)?;
         match packet.fate {
-            Fate::Done => return 0,
+            Fate::Done => return None,
             Fate::InFlight => {}
             Fate::Lost => {
                 self.stats.spurious_losses += 1;
                 self.loss.on_spurious(number);
             }
         }
-        let acked = u64::from(packet.bytes);
+        let is_of_path = self.sent.is_of_path(number);
+        let acked = if is_of_path { u64::from(packet.bytes) } else { 0 };
         self.delivery.on_delivered(now, acked);
         self.sent.set_fate(number, Fate::Done);
         let mut freed = 0;
@@ -244,11 +284,14 @@ impl Connection {
                     freed += self.send_channels.on_ack(frame);
                 }
                 SentFrame::Ack { largest } => self.acks.on_ack_of_ack(largest),
-                SentFrame::MaxData | SentFrame::MaxChannelData(_) => {}
+                SentFrame::MaxData
+                | SentFrame::MaxChannelData(_)
+                | SentFrame::NewConnectionId(_)
+                | SentFrame::RetireConnectionId(_) => {}
             }
         }
         self.free(freed);
-        acked
+        Some(acked)
     }
 
     /// Declares packets lost and queues what they carried.
@@ -260,11 +303,14 @@ impl Connection {
         self.stats.packets_lost += lost.len() as u64;
         for &number in &lost {
             if let Some(packet) = self.sent.get(number).copied() {
-                self.count_loss(now, &packet);
+                if self.sent.is_of_path(number) {
+                    self.count_loss(now, &packet);
+                }
                 self.resend(&packet);
             }
         }
-        if let Some(losses) = found {
+        let is_of_path = lost.last().is_some_and(|&number| self.sent.is_of_path(number));
+        if let Some(losses) = found.filter(|_| is_of_path) {
             let event = LossEvent {
                 sent: losses.newest_sent,
                 is_persistent: losses.is_persistent,

@@ -2,10 +2,12 @@
 
 use wire::frame::{self, put_close};
 use wire::header::{HEADER_BYTES, TAG_BYTES};
+use wire::limits::INITIAL_DATAGRAM_BYTES;
 use wire::varint::Writer;
 use wire::{Header, PacketType, Time};
 use zerocopy::IntoBytes;
 
+use super::ids::RETIRED_TIMEOUTS;
 use super::{Connection, Side, State};
 use crate::channels::{Packet, Tally, WrittenMessages};
 use crate::congestion::SentSample;
@@ -16,9 +18,9 @@ use crate::sent_packets::{Departure, SentFrame, SentPacket};
 /// A packet of a train is filled up to the size of the others when no more than this is missing.
 const TRAIN_PADDING_BYTES_MAX: usize = 64;
 /// The least room that is worth a packet.
-const DATAGRAM_BYTES_MIN: usize = HEADER_BYTES + 64 + TAG_BYTES;
+pub(super) const DATAGRAM_BYTES_MIN: usize = HEADER_BYTES + 64 + TAG_BYTES;
 /// Replies to an address that has not proven itself are at most this many times what it sent.
-const AMPLIFICATION_MAX: u64 = 3;
+pub(super) const AMPLIFICATION_MAX: u64 = 3;
 /// After so many packets of acknowledgements alone, one asks for an acknowledgement itself.
 const ACKS_WITHOUT_PING_MAX: u32 = 16;
 
@@ -116,11 +118,13 @@ impl Connection {
     fn transmit_data(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
         self.expire_messages(now);
         let may_send = self.may_send(now);
-        let is_wanted = self.acks.is_due(now) || (may_send && self.has_data());
+        let is_path_due = self.is_path_frame_due();
+        let is_wanted = is_path_due || self.acks.is_due(now) || (may_send && self.has_data());
         let room = self.datagram_room(buffer);
         if !is_wanted || room < DATAGRAM_BYTES_MIN {
             return None;
         }
+        self.rotate_id_by_use(now);
         self.update_keys_by_count(now);
         if self.is_closed() {
             return None;
@@ -129,6 +133,9 @@ impl Connection {
         let written = self.write_frames(now, &mut out, may_send);
         if !written.any {
             return None;
+        }
+        if is_path_due {
+            pad_to_initial(&mut out);
         }
         let missing = out.remaining();
         if is_train && (1..=TRAIN_PADDING_BYTES_MAX).contains(&missing) && self.has_data() {
@@ -172,10 +179,10 @@ impl Connection {
         }
     }
 
-    fn seal(&self, now: Time, datagram: &mut [u8]) -> Option<()> {
+    pub(super) fn seal(&self, now: Time, datagram: &mut [u8]) -> Option<()> {
         let number = self.sent.next_number();
         let keys = self.keys.as_ref()?;
-        let mut header = Header::new(PacketType::Data, self.id, number, now.as_us() as u32);
+        let mut header = Header::new(PacketType::Data, self.current_id, number, now.as_us() as u32);
         header.flags = keys.flags();
         datagram[..HEADER_BYTES].copy_from_slice(header.as_bytes());
         if let Some(tap) = &self.config.tap {
@@ -207,6 +214,7 @@ impl Connection {
         self.ping_due
             || self.send_channels.has_pending(&self.send_credit)
             || self.receive_channels.has_credit_update()
+            || self.is_id_frame_due()
     }
 
     fn write_frames(&mut self, now: Time, out: &mut Writer<'_>, may_send: bool) -> Written {
@@ -217,10 +225,12 @@ impl Connection {
             self.sent.push_frame(SentFrame::Ack { largest });
             written.any = true;
         }
+        written.is_eliciting = self.write_path_frames(out);
         if may_send {
             let credit = self.receive_channels.write_credit(out, &mut self.sent);
+            let ids = self.write_id_frames(out);
             let messages = self.write_messages(now, out);
-            written.is_eliciting = credit || messages.any;
+            written.is_eliciting |= credit || ids || messages.any;
         }
         self.acks_without_ping = if written.is_eliciting { 0 } else { self.acks_without_ping + 1 };
         let is_shedding = self.acks.has_many_ranges() && self.acks_without_ping > ACKS_WITHOUT_PING_MAX;
@@ -266,20 +276,21 @@ impl Connection {
         put_close(&mut out, *code, reason);
         let length = HEADER_BYTES + out.len() + TAG_BYTES;
         self.seal(now, &mut buffer[..length])?;
-        let delivery = Snapshot::default();
-        self.sent.finish(Departure {
-            sent: now,
-            bytes: length,
-            is_eliciting: false,
-            window_limited: false,
-            delivery,
-        });
+        self.finish_unmanaged(now, length);
         self.close_sent = now;
         Some(length)
     }
 
+    /// Takes up a packet that is neither in flight nor sent again.
+    pub(super) fn finish_unmanaged(&mut self, now: Time, bytes: usize) {
+        let delivery = Snapshot::default();
+        let (is_eliciting, window_limited) = (false, false);
+        self.sent.finish(Departure { sent: now, bytes, is_eliciting, window_limited, delivery });
+    }
+
     /// Queues again what `packet` carried, as far as it still matters.
     pub(super) fn resend(&mut self, packet: &SentPacket) {
+        let retired_until = self.last_received + self.probe_timeout().times(RETIRED_TIMEOUTS);
         for sent in self.sent.frames(packet) {
             match sent {
                 SentFrame::Messages { .. } | SentFrame::Fragment { .. } | SentFrame::Latest { .. } => {
@@ -287,6 +298,11 @@ impl Connection {
                 }
                 SentFrame::MaxData => self.receive_channels.on_credit_lost(None),
                 SentFrame::MaxChannelData(channel) => self.receive_channels.on_credit_lost(Some(channel)),
+                SentFrame::NewConnectionId(_) | SentFrame::RetireConnectionId(_) => {
+                    if let Some(ids) = self.ids.as_deref_mut() {
+                        ids.on_lost(sent, retired_until);
+                    }
+                }
                 SentFrame::Ack { .. } => {}
             }
         }
@@ -294,5 +310,14 @@ impl Connection {
 
     pub(super) fn is_client(&self) -> bool {
         self.side == Side::Client
+    }
+}
+
+/// Pads a packet that proves a path to the size that every path must carry, if that much may be sent (RFC 9000, section
+/// 8.2.1).
+fn pad_to_initial(out: &mut Writer<'_>) {
+    let padding = (INITIAL_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES).saturating_sub(out.len());
+    if padding <= out.remaining() {
+        out.put(&[frame::TYPE_PADDING; INITIAL_DATAGRAM_BYTES][..padding]);
     }
 }

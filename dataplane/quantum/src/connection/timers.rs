@@ -16,7 +16,7 @@ impl Connection {
             State::Drained => None,
             State::Closing | State::Draining => self.deadline,
             State::Handshaking | State::Established if self.is_muted() => {
-                self.deadline.into_iter().chain([self.idle_at()]).min()
+                [self.deadline, Some(self.idle_at()), self.path_timeout()].into_iter().flatten().min()
             }
             State::Handshaking | State::Established => {
                 let loss = self.loss.timeout(&self.sent, self.probe_timeout());
@@ -24,8 +24,9 @@ impl Connection {
                 let acks = self.acks.deadline();
                 let pacer = self.pacer.resume_at();
                 let idle = Some(self.idle_at());
-                let times = [self.deadline, loss, acks, keys, pacer, self.keep_alive_at(), idle];
-                times.into_iter().flatten().min()
+                let ids = self.ids.as_ref().and_then(|ids| ids.timeout());
+                let life = [self.deadline, idle, self.keep_alive_at(), self.path_timeout(), keys, ids];
+                [loss, acks, pacer].into_iter().chain(life).flatten().min()
             }
         }
     }
@@ -56,9 +57,11 @@ impl Connection {
             self.end(now, ClosedBy::Timeout, Code::IdleTimeout as u16, "nothing was heard from the peer");
             return;
         }
+        self.handle_path_timeout(now);
         if self.is_muted() {
             return;
         }
+        self.handle_id_timeout(now);
         if let Some(keys) = &mut self.keys {
             keys.handle_timeout(now);
         }

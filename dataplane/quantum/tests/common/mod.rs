@@ -100,6 +100,8 @@ struct Flight {
     at: Time,
     order: u64,
     to_node: bool,
+    /// Where the client is: where it comes from, or goes to.
+    address: SocketAddr,
     bytes: Vec<u8>,
 }
 
@@ -120,6 +122,8 @@ pub struct Pair {
     pub client_sent: Vec<Vec<u8>>,
     pub node_sent: Vec<Vec<u8>>,
     pub client_from: SocketAddr,
+    /// What the node sent to where the client is not.
+    pub astray: Vec<(SocketAddr, Vec<u8>)>,
     flights: BinaryHeap<Reverse<Flight>>,
     bottleneck_free_at: Time,
     pub bottleneck_drops: u64,
@@ -151,6 +155,7 @@ impl Pair {
             client_sent: Vec::new(),
             node_sent: Vec::new(),
             client_from: client_address(1),
+            astray: Vec::new(),
             flights: BinaryHeap::new(),
             bottleneck_free_at: Time::ZERO,
             bottleneck_drops: 0,
@@ -167,8 +172,13 @@ impl Pair {
         Now { mono: self.now, unix_ms: UNIX_S * 1_000 + self.now.as_us() / 1_000 }
     }
 
-    /// Puts a datagram on its way.
+    /// Puts a datagram on its way, from or to where the client is now.
     pub fn fly(&mut self, to_node: bool, bytes: &[u8]) {
+        self.fly_between(to_node, self.client_from, bytes);
+    }
+
+    /// Puts a datagram on its way, from or to a client's address.
+    pub fn fly_between(&mut self, to_node: bool, address: SocketAddr, bytes: &[u8]) {
         let copies = 1 + u64::from(self.random.happens(self.link.duplicates));
         for _ in 0..copies {
             if self.random.happens(self.link.loss) {
@@ -183,7 +193,7 @@ impl Pair {
             let Some(departure) = self.departure(to_node, bytes.len() as u64) else { continue };
             let at = departure + Span::from_us(self.link.delay_us + jitter);
             self.order += 1;
-            self.flights.push(Reverse(Flight { at, order: self.order, to_node, bytes }));
+            self.flights.push(Reverse(Flight { at, order: self.order, to_node, address, bytes }));
         }
     }
 
@@ -213,10 +223,10 @@ impl Pair {
                 self.client_sent.push(buffer[..length].to_vec());
                 self.fly(true, &buffer[..length]);
             }
-            while let Some((_, length)) = self.node.poll_transmit(self.now, &mut buffer) {
+            while let Some((to, length)) = self.node.poll_transmit(self.now, &mut buffer) {
                 any = true;
                 self.node_sent.push(buffer[..length].to_vec());
-                self.fly(false, &buffer[..length]);
+                self.fly_between(false, to, &buffer[..length]);
             }
             while let Some(event) = self.client.poll_event() {
                 self.client_events.push(event);
@@ -257,7 +267,9 @@ impl Pair {
             let Some(Reverse(mut flight)) = self.flights.pop() else { return false };
             if flight.to_node {
                 let now = self.unix_now();
-                self.node.handle_datagram(now, self.client_from, &mut flight.bytes, &mut self.at_node);
+                self.node.handle_datagram(now, flight.address, &mut flight.bytes, &mut self.at_node);
+            } else if flight.address != self.client_from {
+                self.astray.push((flight.address, flight.bytes));
             } else {
                 self.client.handle_datagram(self.now, &mut flight.bytes, &mut self.at_client);
             }
