@@ -1,5 +1,7 @@
 //! All connections of one shard's socket.
 
+mod entrance;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,22 +10,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slab::Slab;
 use wire::sync::Channel;
-use wire::{Guuid, Header, HeaderError, PacketType, TicketError, TicketKeyRing, Time};
+use wire::{Guuid, Header, HeaderError, PacketType, TicketKeyRing, Time};
 
+use self::entrance::Entrance;
 use crate::config::Config;
 use crate::connection::{
-    AcceptError, Acceptor, Connection, ConnectionKey, Event, MessageId, MessageSink, Now, SendError,
-    SendOptions, Transmit,
+    Connection, ConnectionKey, Event, MessageId, MessageSink, Now, SendError, SendOptions, Transmit,
 };
 use crate::connection_ids::IdChange;
 use crate::id_hash::IdHashBuilder;
 use crate::keys::EntropyPool;
-use crate::recent_ids::RecentIds;
-use crate::reset::{RESET_BYTES, ResetKey, reset_token, write_reset};
-use crate::stateless::{ReplyKind, StatelessReplies};
+use crate::reset::{ResetKey, reset_token};
+use crate::stateless::StatelessReplies;
 use crate::stats::{ConnectionStats, EndpointStats};
 use crate::timer_heap::TimerHeap;
-use crate::versions::write_versions;
 
 /// Datagrams that one connection sends before the next has its turn.
 const BURST_DATAGRAMS: usize = 8;
@@ -37,13 +37,24 @@ pub struct EndpointLimits {
     pub connections_max: usize,
     /// Connections whose client has not yet shown that it got the reply; default 1,024.
     pub half_open_max: usize,
-    /// Ids of past connections that are remembered against replay; default 65,536.
-    pub recent_ids_max: usize,
+    /// So many of them, and first packets need a cookie (`PROTOCOL.md`, section "Retry"); default 256.
+    pub half_open_retry: usize,
+    /// Handshakes in 10 ms with clients that have not shown their address, before first packets need a cookie; default
+    /// 64, a third to a half of what a core can do.
+    pub unproven_per_tick_max: u32,
+    /// Ids of connections that are remembered against replay; default 65,536.
+    pub used_ids_max: usize,
 }
 
 impl Default for EndpointLimits {
     fn default() -> Self {
-        Self { connections_max: 20_000, half_open_max: 1_024, recent_ids_max: 65_536 }
+        Self {
+            connections_max: 20_000,
+            half_open_max: 1_024,
+            half_open_retry: 256,
+            unproven_per_tick_max: 64,
+            used_ids_max: 65_536,
+        }
     }
 }
 
@@ -67,7 +78,7 @@ pub struct Endpoint {
     replies: StatelessReplies,
     slots: Slab<Slot>,
     by_id: HashMap<Guuid, ConnectionKey, IdHashBuilder>,
-    recent: RecentIds,
+    entrance: Entrance,
     generation: u32,
     half_open: usize,
     timers: TimerHeap,
@@ -112,7 +123,7 @@ impl Endpoint {
             replies: StatelessReplies::default(),
             slots: Slab::new(),
             by_id: HashMap::with_hasher(hash),
-            recent: RecentIds::new(limits.recent_ids_max, hash),
+            entrance: Entrance::new(limits.used_ids_max, hash),
             generation: 0,
             half_open: 0,
             timers: TimerHeap::default(),
@@ -136,6 +147,12 @@ impl Endpoint {
     /// connection.
     pub fn set_reset_key(&mut self, key: ResetKey) {
         self.reset_key = key;
+    }
+
+    /// An earlier run of this node may have opened connections up to now: first packets from then need a cookie, so that
+    /// none of them opens a connection here, too.
+    pub fn handle_restart(&mut self, now: Now) {
+        self.entrance.handle_restart(now);
     }
 
     /// The settings of connections opened from now on.
@@ -162,31 +179,9 @@ impl Endpoint {
         };
         match (self.by_id.get(&id).copied(), kind) {
             (Some(key), _) => self.handle_known(now.mono, key, from, datagram, sink),
-            (None, PacketType::Initial) => self.handle_initial(now, id, from, datagram, sink),
+            (None, PacketType::Initial) => self.handle_initial(now, from, datagram, sink),
             (None, PacketType::Data) => self.handle_unknown(now.mono, id, from, datagram.len()),
             (None, _) => self.stats.unknown_connection += 1,
-        }
-    }
-
-    /// `PROTOCOL.md`, section "Version negotiation".
-    fn handle_other_version(&mut self, now: Time, from: SocketAddr, datagram: &[u8]) {
-        self.stats.unknown_version += 1;
-        if let Some(id) = Header::connection_of_any_version(datagram)
-            && self.replies.admit(now, ReplyKind::Versions)
-        {
-            self.replies.push(from, &write_versions(id));
-            self.stats.versions_sent += 1;
-        }
-    }
-
-    /// `PROTOCOL.md`, section "Stateless reset".
-    fn handle_unknown(&mut self, now: Time, id: Guuid, from: SocketAddr, received_bytes: usize) {
-        self.stats.unknown_connection += 1;
-        // A client that is sent away before it can be taken in again would wait longer than one that repeats itself.
-        let can_serve = !self.ticket_keys.is_empty();
-        if received_bytes > RESET_BYTES && can_serve && self.replies.admit(now, ReplyKind::Reset) {
-            self.replies.push(from, &write_reset(&self.reset_key, id));
-            self.stats.resets_sent += 1;
         }
     }
 
@@ -205,65 +200,6 @@ impl Endpoint {
         }
         self.settle_ids(now, key);
         self.touch(key);
-    }
-
-    fn handle_initial(
-        &mut self,
-        now: Now,
-        id: Guuid,
-        from: SocketAddr,
-        datagram: &[u8],
-        sink: &mut impl MessageSink,
-    ) {
-        if self.recent.contains(&id) {
-            self.stats.replayed_initial += 1;
-            return;
-        }
-        if self.slots.len() >= self.limits.connections_max {
-            self.stats.connection_limit += 1;
-            return;
-        }
-        if self.half_open >= self.limits.half_open_max {
-            self.stats.half_open_limit += 1;
-            return;
-        }
-        let generation = self.generation.wrapping_add(1);
-        let entry = self.slots.vacant_entry();
-        let key = ConnectionKey::new(entry.key() as u32, generation);
-        let acceptor = Acceptor {
-            key,
-            config: &self.config,
-            ticket_keys: &self.ticket_keys,
-            reset_token: reset_token(&self.reset_key, &id),
-            entropy: &mut self.entropy,
-            from,
-        };
-        let connection = match Connection::accept(acceptor, now, datagram, sink) {
-            Ok(connection) => connection,
-            Err(error) => return self.count_refusal(error),
-        };
-        self.generation = generation;
-        let now_unix_s = now.unix_ms / 1_000;
-        let expires = connection.session().map_or(now_unix_s, |ticket| ticket.expires_unix_s);
-        entry.insert(Slot { connection, is_ready: false, is_behind: false, is_half_open: true });
-        self.stats.recent_ids_evicted += self.recent.insert(id, expires, now_unix_s);
-        self.stats.connections_opened += 1;
-        self.half_open += 1;
-        self.by_id.insert(id, key);
-        self.touch(key);
-    }
-
-    const fn count_refusal(&mut self, error: AcceptError) {
-        let counter = match error {
-            AcceptError::Malformed => &mut self.stats.malformed_initial,
-            AcceptError::Forged => &mut self.stats.handshake_forged,
-            AcceptError::Ticket(TicketError::UnknownKey(_)) => &mut self.stats.ticket_unknown_key,
-            AcceptError::Ticket(TicketError::Expired(_)) => &mut self.stats.ticket_expired,
-            AcceptError::Ticket(
-                TicketError::Forged | TicketError::Malformed(_) | TicketError::TooLarge { .. },
-            ) => &mut self.stats.ticket_forged,
-        };
-        *counter += 1;
     }
 
     /// Runs the timers that are due.

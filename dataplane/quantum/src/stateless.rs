@@ -9,13 +9,15 @@ use wire::Time;
 /// The budgets below are for spans of this length.
 const TICK_US: u64 = 1_000;
 /// Replies that wait to be sent; more are not made.
-const WAITING_MAX: usize = 256;
+const WAITING_MAX: usize = 512;
 /// The longest reply.
 pub(crate) const REPLY_BYTES_MAX: usize = 96;
 
 /// What is said, and in answer to what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ReplyKind {
+    /// RETRY, to a first packet under load.
+    Retry,
     /// VERSIONS, to a first packet of another version.
     Versions,
     /// RESET, to data for a connection that is not known.
@@ -26,6 +28,7 @@ impl ReplyKind {
     /// How many are made in one tick: what is over would only help somebody who floods others through us.
     const fn per_tick_max(self) -> u32 {
         match self {
+            Self::Retry => 200,
             Self::Versions => 2,
             Self::Reset => 16,
         }
@@ -43,7 +46,7 @@ struct Reply {
 pub(crate) struct StatelessReplies {
     waiting: VecDeque<Reply>,
     tick: u64,
-    in_tick: [u32; 2],
+    in_tick: [u32; 3],
 }
 
 impl StatelessReplies {
@@ -90,7 +93,7 @@ mod tests {
         let mut made = 0;
         for turn in 0..1_000 {
             let now = Time::from_us(turn * 500);
-            while replies.admit(now, ReplyKind::Reset) {
+            while replies.admit(now, ReplyKind::Retry) {
                 replies.push(to, &[7; 48]);
                 made += 1;
             }

@@ -67,6 +67,8 @@ counters! {
         malformed,
         /// Datagrams of a kind that does not belong into the connection's state.
         unexpected,
+        /// First packets sent again with a cookie, as a node under load had asked.
+        retries,
         /// Ends by the token of a node that had forgotten the connection.
         resets,
         /// Moves of the peer to another address.
@@ -117,6 +119,16 @@ counters! {
         handshake_forged,
         /// Dropped: the first packet of a connection that was opened before.
         replayed_initial,
+        /// Answers to first packets that ask for them to be sent again with a cookie.
+        retries_sent,
+        /// Dropped: a first packet that would have been answered in this way, but too many were.
+        retries_suppressed,
+        /// Dropped: a first packet with a cookie that is forged, too old, or another address's.
+        cookie_invalid,
+        /// Dropped: a first packet with a cookie that is older than what is remembered of used connection ids.
+        cookie_forgotten,
+        /// Dropped: a first packet of a client whose clock is far ahead, as too many have been.
+        clock_far_ahead,
         /// Dropped: anything but a first packet, for a connection that is not here.
         unknown_connection,
         /// Answers to first packets of other versions.
@@ -127,7 +139,5 @@ counters! {
         connection_limit,
         /// Dropped: too many connections whose handshake is not complete.
         half_open_limit,
-        /// Ids of past connections forgotten before their tickets expired, for lack of room.
-        recent_ids_evicted,
     }
 }

@@ -22,7 +22,14 @@ struct Crowd {
 impl Crowd {
     fn new() -> Self {
         let config = Arc::new(Config::default());
-        let mut node = Endpoint::new(config.clone(), EndpointLimits::default(), [1; 32]);
+        // All of them come in one turn.
+        let all = usize::from(CLIENTS);
+        let limits = EndpointLimits {
+            half_open_retry: all,
+            unproven_per_tick_max: u32::from(CLIENTS),
+            ..EndpointLimits::default()
+        };
+        let mut node = Endpoint::new(config.clone(), limits, [1; 32]);
         node.set_ticket_keys(keys());
         let ticket = sealed_ticket();
         let connect = |n: u16| {

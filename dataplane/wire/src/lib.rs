@@ -24,6 +24,6 @@ pub use code::Code;
 pub use guuid::Guuid;
 pub use header::{Header, HeaderError, PacketType};
 pub use partition::partition_of;
-pub use ticket::{Ticket, TicketError, TicketKeyRing};
+pub use ticket::{OpenedTicket, Ticket, TicketError, TicketKeyRing};
 pub use time::{Span, Time};
 pub use varint::Malformed;

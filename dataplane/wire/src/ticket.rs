@@ -117,29 +117,88 @@ impl TicketKeyRing {
 
     /// Opens and checks the expiry against `now_unix_s`.
     pub fn open(&self, sealed: &[u8], now_unix_s: u64) -> Result<Ticket, TicketError> {
-        let ticket = self.open_expired(sealed)?;
+        Ok(self.open_into(sealed, now_unix_s, &mut [0; TICKET_BYTES_MAX])?.to_ticket()?)
+    }
+
+    /// Opens whatever its expiry: for the control plane, when a client continues an old ticket.
+    pub fn open_expired(&self, sealed: &[u8]) -> Result<Ticket, TicketError> {
+        Ok(self.decrypt(sealed, &mut [0; TICKET_BYTES_MAX])?.to_ticket()?)
+    }
+
+    /// As [`open`](Self::open), into `buffer`: allocates nothing, so that what is forged or replayed costs little.
+    pub fn open_into<'a>(
+        &self,
+        sealed: &[u8],
+        now_unix_s: u64,
+        buffer: &'a mut [u8; TICKET_BYTES_MAX],
+    ) -> Result<OpenedTicket<'a>, TicketError> {
+        let ticket = self.decrypt(sealed, buffer)?;
         if now_unix_s >= ticket.expires_unix_s {
             return Err(TicketError::Expired(ticket.expires_unix_s));
         }
         Ok(ticket)
     }
 
-    /// Opens whatever its expiry: for the control plane, when a client continues an old ticket.
-    pub fn open_expired(&self, sealed: &[u8]) -> Result<Ticket, TicketError> {
+    fn decrypt<'a>(
+        &self,
+        sealed: &[u8],
+        buffer: &'a mut [u8; TICKET_BYTES_MAX],
+    ) -> Result<OpenedTicket<'a>, TicketError> {
         let mut reader = Reader::new(sealed);
         let id_bytes = reader.array::<KEY_ID_BYTES>("ticket key id")?;
         let nonce = reader.array::<NONCE_BYTES>("ticket nonce")?;
         let id = u32::from_be_bytes(id_bytes);
         let key = self.keys.iter().find(|(held, _)| *held == id).map(|(_, key)| key);
         let key = key.ok_or(TicketError::UnknownKey(id))?;
-        let mut buffer = [0; TICKET_BYTES_MAX];
         let body = reader.rest();
-        let buffer = buffer.get_mut(..body.len()).ok_or(TicketError::Forged)?;
-        buffer.copy_from_slice(body);
-        let plain = key
-            .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(id_bytes), buffer)
+        let (body, tag) = body.split_last_chunk::<TAG_BYTES>().ok_or(TicketError::Forged)?;
+        let plain = buffer.get_mut(..body.len()).ok_or(TicketError::Forged)?;
+        key.open_separate_gather(Nonce::assume_unique_for_key(nonce), Aad::from(id_bytes), body, tag, plain)
             .map_err(|_| TicketError::Forged)?;
-        Ok(Ticket::decode(plain)?)
+        Ok(OpenedTicket::parse(plain)?)
+    }
+}
+
+/// A ticket that lies, opened, in a buffer: its grants have not been looked at.
+pub struct OpenedTicket<'a> {
+    /// See [`Ticket::psk`].
+    pub psk: [u8; 32],
+    /// See [`Ticket::expires_unix_s`].
+    pub expires_unix_s: u64,
+    session_id: Guuid,
+    writer_id: Guuid,
+    grants: Reader<'a>,
+}
+
+impl fmt::Debug for OpenedTicket<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedTicket").field("session_id", &self.session_id).finish_non_exhaustive()
+    }
+}
+
+impl<'a> OpenedTicket<'a> {
+    fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        if reader.u8("ticket format")? != FORMAT {
+            return Err(Malformed { what: "ticket format", offset: 0 });
+        }
+        let session_id = Guuid::from_bytes(reader.array("session id")?);
+        let writer_id = Guuid::from_bytes(reader.array("writer id")?).writer();
+        let psk = reader.array("psk")?;
+        let expires_unix_s = reader.varint("expiry")?;
+        Ok(Self { psk, expires_unix_s, session_id, writer_id, grants: reader })
+    }
+
+    /// Reads the grants, too.
+    pub fn to_ticket(&self) -> Result<Ticket, Malformed> {
+        let Self { psk, expires_unix_s, session_id, writer_id, .. } = *self;
+        let mut reader = self.grants.clone();
+        let count = reader.malformed("grant count");
+        let grants = match reader.varint("grant count")? {
+            found if found > TICKET_GRANTS_MAX as u64 => return Err(count),
+            found => (0..found).map(|_| decode_grant(&mut reader)).collect::<Result<_, _>>()?,
+        };
+        Ok(Ticket { session_id, writer_id, psk, expires_unix_s, grants })
     }
 }
 
@@ -155,23 +214,6 @@ impl Ticket {
             out.push(grant.access as u8);
             put_bytes(out, grant.pattern.as_bytes());
         }
-    }
-
-    fn decode(body: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(body);
-        if reader.u8("ticket format")? != FORMAT {
-            return Err(Malformed { what: "ticket format", offset: 0 });
-        }
-        let session_id = Guuid::from_bytes(reader.array("session id")?);
-        let writer_id = Guuid::from_bytes(reader.array("writer id")?).writer();
-        let psk = reader.array("psk")?;
-        let expires_unix_s = reader.varint("expiry")?;
-        let count = reader.malformed("grant count");
-        let grants = match reader.varint("grant count")? {
-            found if found > TICKET_GRANTS_MAX as u64 => return Err(count),
-            found => (0..found).map(|_| decode_grant(&mut reader)).collect::<Result<_, _>>()?,
-        };
-        Ok(Self { session_id, writer_id, psk, expires_unix_s, grants })
     }
 }
 

@@ -8,30 +8,21 @@ use thiserror::Error;
 use wire::frame::{PARAMETERS_BYTES_MAX, put_ack, put_parameters};
 use wire::header::{HEADER_BYTES, TAG_BYTES};
 use wire::limits::{DATAGRAM_BYTES_MAX, INITIAL_DATAGRAM_BYTES, TICKET_BYTES_MAX};
-use wire::varint::Writer;
-use wire::{Code, Guuid, Header, PacketType, TicketError, TicketKeyRing, Time};
+use wire::varint::{Malformed, Writer};
+use wire::{Code, Guuid, Header, OpenedTicket, PacketType, Time};
 use zerocopy::IntoBytes;
 
+use super::initial::{Initial, put_prologue};
 use super::{Amplification, Connection, ConnectionKey, MessageSink, Now, Side, State};
 use crate::config::{Config, ConfigError};
+use crate::cookie::Cookie;
 use crate::key_update::PhasedKeys;
 use crate::keys::{EntropyPool, PacketKeys};
 use crate::noise::{self, NOISE_OVERHEAD_BYTES};
 use crate::reset::{ResetToken, put_token};
 
-/// The length of the ticket's length.
-const TICKET_LENGTH_BYTES: usize = 2;
-/// Where the ticket begins in a first packet.
-const TICKET_OFFSET: usize = HEADER_BYTES + TICKET_LENGTH_BYTES;
-/// The first packet that the connection's own keys seal: number 0 is the handshake's.
-const FIRST_DATA_NUMBER: u64 = 1;
-/// What a first packet has left for frames, at the least.
-const INITIAL_PAYLOAD_BYTES_MIN: usize =
-    INITIAL_DATAGRAM_BYTES - TICKET_OFFSET - TICKET_BYTES_MAX - NOISE_OVERHEAD_BYTES;
-/// The frames of a reply: PARAMETERS and an ACK of packet 0.
+/// The frames of a reply: PARAMETERS and an ACK of the first packet.
 const REPLY_PAYLOAD_BYTES_MAX: usize = PARAMETERS_BYTES_MAX + 3 + 8;
-
-const _: () = assert!(INITIAL_PAYLOAD_BYTES_MIN >= PARAMETERS_BYTES_MAX + 256, "room for a join");
 
 /// Why a connection cannot be begun.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -47,16 +38,28 @@ pub enum ConnectError {
 /// The client's side until the node has answered.
 pub(super) struct ClientHandshake {
     ticket: Vec<u8>,
-    psk: [u8; 32],
+    pub(super) psk: [u8; 32],
+    /// Each first packet has an ephemeral key of its own: under one, two would share key and nonce.
     entropy: EntropyPool,
-    /// Once begun: the Noise state and the first packet as it was sent.
-    begun: Option<(HandshakeState, Vec<u8>)>,
+    pub(super) cookie: Option<Cookie>,
+    /// Once begun.
+    pub(super) begun: Option<FirstPacket>,
+    /// The one without a cookie: the node may yet take it.
+    pub(super) before_retry: Option<FirstPacket>,
+}
+
+/// A first packet as it was sent, and the Noise state in which its answer is read.
+pub(super) struct FirstPacket {
+    noise: HandshakeState,
+    pub(super) datagram: Vec<u8>,
 }
 
 /// The node's side until the client has shown that it got the answer.
 pub(super) struct NodeHandshake {
     reply: Vec<u8>,
     pub(super) is_reply_due: bool,
+    /// The first packet has come from several addresses: it is not known at which the reply was read.
+    pub(super) has_moved: bool,
     /// The end of the first packet, by which its repetitions are known.
     initial_tag: [u8; TAG_BYTES],
 }
@@ -64,8 +67,7 @@ pub(super) struct NodeHandshake {
 /// Why a first packet opens no connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AcceptError {
-    Malformed,
-    Ticket(TicketError),
+    Ticket(Malformed),
     Forged,
 }
 
@@ -73,7 +75,6 @@ pub(crate) enum AcceptError {
 pub(crate) struct Acceptor<'a> {
     pub(crate) key: ConnectionKey,
     pub(crate) config: &'a Arc<Config>,
-    pub(crate) ticket_keys: &'a TicketKeyRing,
     pub(crate) reset_token: ResetToken,
     pub(crate) entropy: &'a mut EntropyPool,
     /// Where the first packet came from.
@@ -101,7 +102,9 @@ impl Connection {
             ticket: ticket.to_vec(),
             psk: *psk,
             entropy: EntropyPool::new(entropy),
+            cookie: None,
             begun: None,
+            before_retry: None,
         };
         connection.client_handshake = Some(Box::new(handshake));
         Ok(connection)
@@ -114,10 +117,10 @@ impl Connection {
         }
         let mut handshake = self.client_handshake.take()?;
         let length = match &handshake.begun {
-            Some((_, initial)) if self.loss.probes_due() > 0 => {
-                buffer[..initial.len()].copy_from_slice(initial);
+            Some(FirstPacket { datagram, .. }) if self.loss.probes_due() > 0 => {
+                buffer[..datagram.len()].copy_from_slice(datagram);
                 self.loss.on_sent(now, true);
-                Some(initial.len())
+                Some(datagram.len())
             }
             Some(_) => None,
             None => self.begin(now, &mut handshake, buffer),
@@ -130,11 +133,8 @@ impl Connection {
 
     fn begin(&mut self, now: Time, handshake: &mut ClientHandshake, buffer: &mut [u8]) -> Option<usize> {
         let datagram = &mut buffer[..INITIAL_DATAGRAM_BYTES];
-        let header = Header::new(PacketType::Initial, self.id, 0, now.as_us() as u32);
-        let noise_offset = TICKET_OFFSET + handshake.ticket.len();
-        datagram[..HEADER_BYTES].copy_from_slice(header.as_bytes());
-        datagram[HEADER_BYTES..TICKET_OFFSET].copy_from_slice(&(handshake.ticket.len() as u16).to_be_bytes());
-        datagram[TICKET_OFFSET..noise_offset].copy_from_slice(&handshake.ticket);
+        let header = Header::new(PacketType::Initial, self.id, self.sent.next_number(), now.as_us() as u32);
+        let noise_offset = put_prologue(datagram, &header, handshake.cookie.as_ref(), &handshake.ticket);
         let (prologue, message) = datagram.split_at_mut(noise_offset);
 
         // What is not written stays zero: padding.
@@ -154,26 +154,28 @@ impl Connection {
             self.violation(now, Code::Protocol, "the handshake cannot be begun with these keys");
             return None;
         };
-        handshake.begun = Some((noise, datagram.to_vec()));
+        handshake.begun = Some(FirstPacket { noise, datagram: datagram.to_vec() });
         Some(INITIAL_DATAGRAM_BYTES)
     }
 
     /// The node's answer, on a client.
     pub(super) fn handle_reply(&mut self, now: Time, datagram: &[u8], sink: &mut impl MessageSink) {
         let mut payload = [0; DATAGRAM_BYTES_MAX];
-        let Some(ClientHandshake { begun: Some((noise, _)), entropy, .. }) =
-            self.client_handshake.as_deref_mut()
-        else {
+        let Some(handshake) = &mut self.client_handshake else {
             self.stats.unexpected += 1;
             return;
         };
-        let Ok(length) = noise.read_message(&datagram[HEADER_BYTES..], &mut payload) else {
+        let mut packets = handshake.begun.iter_mut().chain(&mut handshake.before_retry);
+        let read = packets.find_map(|packet| {
+            let length = packet.noise.read_message(&datagram[HEADER_BYTES..], &mut payload).ok()?;
+            Some((packet.noise.dangerously_get_raw_split(), length))
+        });
+        let Some((secrets, length)) = read else {
             self.stats.forged_packet += 1;
             return;
         };
-        let keys = PacketKeys::new(noise.dangerously_get_raw_split(), true);
-        self.keys = Some(PhasedKeys::new(keys, FIRST_DATA_NUMBER));
-        let entropy = entropy.draw();
+        let entropy = handshake.entropy.draw();
+        self.keys = Some(PhasedKeys::new(PacketKeys::new(secrets, true), self.sent.next_number()));
         self.client_handshake = None;
         self.state = State::Established;
         self.begin_ids(now, entropy);
@@ -198,36 +200,36 @@ impl Connection {
     /// Opens a connection for a first packet, on a node. Nothing is kept and nobody is told when it fails.
     pub(crate) fn accept(
         acceptor: Acceptor<'_>,
-        now: Now,
-        datagram: &[u8],
+        now: Time,
+        (initial, ticket): (&Initial<'_>, &OpenedTicket<'_>),
         sink: &mut impl MessageSink,
     ) -> Result<Self, AcceptError> {
-        let Acceptor { key, config, ticket_keys, reset_token, entropy, from } = acceptor;
-        let initial = Initial::parse(datagram).ok_or(AcceptError::Malformed)?;
-        let ticket = ticket_keys.open(initial.ticket, now.unix_ms / 1_000).map_err(AcceptError::Ticket)?;
+        let Acceptor { key, config, reset_token, entropy, from } = acceptor;
         let forged = |_| AcceptError::Forged;
         let mut noise = noise::responder(&ticket.psk, initial.prologue, entropy.draw()).map_err(forged)?;
         let mut payload = [0; DATAGRAM_BYTES_MAX];
         let length = noise.read_message(initial.message, &mut payload).map_err(forged)?;
+        let ticket = ticket.to_ticket().map_err(AcceptError::Ticket)?;
 
-        let reply = write_reply(&mut noise, now.mono, initial.id, config, &reset_token).map_err(forged)?;
-        let mut connection = Self::new(key, initial.id, Side::Node, now.mono, config.clone());
+        let reply = write_reply(&mut noise, now, initial, config, &reset_token).map_err(forged)?;
+        let mut connection = Self::new(key, initial.id, Side::Node, now, config.clone());
+        connection.sent.skip();
         let keys = PacketKeys::new(noise.dangerously_get_raw_split(), false);
-        connection.keys = Some(PhasedKeys::new(keys, FIRST_DATA_NUMBER));
+        connection.keys = Some(PhasedKeys::new(keys, connection.sent.next_number()));
         connection.remote = from;
         let initial_tag = initial.tag();
-        connection.node_handshake = Some(Box::new(NodeHandshake { reply, is_reply_due: true, initial_tag }));
-        let received_bytes = datagram.len() as u64;
+        connection.node_handshake =
+            Some(Box::new(NodeHandshake { reply, is_reply_due: true, has_moved: false, initial_tag }));
+        let received_bytes = (initial.prologue.len() + initial.message.len()) as u64;
         connection.amplification = Amplification { is_validated: false, received_bytes, sent_bytes: 0 };
         connection.stats.datagrams_received += 1;
         connection.stats.bytes_received += received_bytes;
-        connection.sent.skip();
-        connection.replay.insert(0);
+        connection.replay.insert(initial.number);
         sink.on_open(key, &ticket);
         connection.session = Some(Arc::new(ticket));
         connection.connected();
-        connection.handle_payload(now.mono, 0, &payload[..length], sink);
-        connection.require_parameters(now.mono);
+        connection.handle_payload(now, initial.number, &payload[..length], sink);
+        connection.require_parameters(now);
         // The reply acknowledges the first packet.
         connection.acks.settle();
         Ok(connection)
@@ -246,12 +248,18 @@ impl Connection {
         Some(length)
     }
 
-    /// A first packet for a connection that exists: the reply may have been lost.
-    pub(super) fn handle_repeated_initial(&mut self, datagram: &[u8]) {
+    /// A first packet for a connection that exists: the reply may have been lost, or the client may have moved before it
+    /// got one.
+    pub(super) fn handle_repeated_initial(&mut self, from: Option<SocketAddr>, datagram: &[u8]) {
         let is_same = |handshake: &NodeHandshake| datagram.ends_with(&handshake.initial_tag);
         match &mut self.node_handshake {
             Some(handshake) if datagram.len() >= INITIAL_DATAGRAM_BYTES && is_same(handshake) => {
                 handshake.is_reply_due = true;
+                if let Some(from) = from.filter(|from| *from != self.remote) {
+                    handshake.has_moved = true;
+                    self.remote = from;
+                    self.amplification = Amplification::default();
+                }
                 self.amplification.received_bytes += datagram.len() as u64;
             }
             _ => self.stats.replayed += 1,
@@ -262,7 +270,7 @@ impl Connection {
 fn write_reply(
     noise: &mut HandshakeState,
     now: Time,
-    id: Guuid,
+    initial: &Initial<'_>,
     config: &Config,
     reset_token: &ResetToken,
 ) -> Result<Vec<u8>, snow::Error> {
@@ -271,47 +279,14 @@ fn write_reply(
     let mut parameters = config.parameters();
     put_token(&mut parameters, reset_token);
     put_parameters(&mut out, &parameters);
-    put_ack(&mut out, 0, std::iter::once((0, 0)));
+    put_ack(&mut out, 0, std::iter::once((initial.number, initial.number)));
     let length = out.len();
     let mut reply = vec![0; HEADER_BYTES + length + NOISE_OVERHEAD_BYTES];
-    let header = Header::new(PacketType::Handshake, id, 0, now.as_us() as u32);
+    let header = Header::new(PacketType::Handshake, initial.id, 0, now.as_us() as u32);
     reply[..HEADER_BYTES].copy_from_slice(header.as_bytes());
     if let Some(tap) = &config.tap {
         tap.on_packet(header.as_bytes(), &payload[..length]);
     }
     noise.write_message(&payload[..length], &mut reply[HEADER_BYTES..])?;
     Ok(reply)
-}
-
-/// A first packet, taken apart.
-struct Initial<'a> {
-    id: Guuid,
-    ticket: &'a [u8],
-    /// Everything before the Noise message, which authenticates it.
-    prologue: &'a [u8],
-    message: &'a [u8],
-}
-
-impl<'a> Initial<'a> {
-    fn parse(datagram: &'a [u8]) -> Option<Self> {
-        if !(INITIAL_DATAGRAM_BYTES..=DATAGRAM_BYTES_MAX).contains(&datagram.len()) {
-            return None;
-        }
-        let (header, kind) = Header::parse(datagram).ok()?;
-        if kind != PacketType::Initial || header.packet_number() != 0 || header.flags != 0 {
-            return None;
-        }
-        let length = u16::from_be_bytes(datagram[HEADER_BYTES..TICKET_OFFSET].try_into().ok()?);
-        let (prologue, message) = datagram.split_at_checked(TICKET_OFFSET + usize::from(length))?;
-        if message.len() < NOISE_OVERHEAD_BYTES {
-            return None;
-        }
-        Some(Self { id: header.connection, ticket: &prologue[TICKET_OFFSET..], prologue, message })
-    }
-
-    fn tag(&self) -> [u8; TAG_BYTES] {
-        let mut tag = [0; TAG_BYTES];
-        tag.copy_from_slice(&self.message[self.message.len() - TAG_BYTES..]);
-        tag
-    }
 }

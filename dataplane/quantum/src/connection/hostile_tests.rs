@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 use wire::frame::{self, Fragment, put_ack, put_fragment, put_message};
+use wire::limits::TICKET_BYTES_MAX;
 use wire::sync::Channel;
 use wire::varint::Writer;
 use wire::{Guuid, Span, Ticket, TicketKeyRing, Time};
 
-use super::{Acceptor, Connection, ConnectionKey, MessageSink, Now};
+use super::{Acceptor, Connection, ConnectionKey, Initial, MessageSink, Now};
 use crate::config::Config;
 use crate::connection_ids::{CONNECTION_IDS_MAX, IdChange};
 use crate::keys::EntropyPool;
@@ -44,9 +45,11 @@ pub(super) fn accepted() -> Connection {
     let key = ConnectionKey::new(0, 1);
     let from = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let reset_token = [7; 16];
-    let acceptor =
-        Acceptor { key, config: &config, ticket_keys: &keys, reset_token, entropy: &mut entropy, from };
-    Connection::accept(acceptor, Now::default(), &buffer[..length], &mut Count::default()).unwrap()
+    let acceptor = Acceptor { key, config: &config, reset_token, entropy: &mut entropy, from };
+    let initial = Initial::parse(&buffer[..length]).unwrap();
+    let mut opened = [0; TICKET_BYTES_MAX];
+    let ticket = keys.open_into(initial.ticket, 0, &mut opened).unwrap();
+    Connection::accept(acceptor, Time::ZERO, (&initial, &ticket), &mut Count::default()).unwrap()
 }
 
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ mod handshake;
 #[cfg(test)]
 mod hostile_tests;
 mod ids;
+mod initial;
 mod key_update;
 mod messages;
 mod path;
@@ -28,6 +29,7 @@ pub use self::footprint::Footprint;
 pub use self::handshake::ConnectError;
 pub(crate) use self::handshake::{AcceptError, Acceptor};
 use self::handshake::{ClientHandshake, NodeHandshake};
+pub(crate) use self::initial::Initial;
 pub use self::messages::{MessageId, SendError, SendOptions};
 pub use self::send::Transmit;
 use crate::acks::Acknowledger;
@@ -173,7 +175,7 @@ enum State {
 
 /// How much may be sent to an address that has not proven itself (`PROTOCOL.md`, section "Address
 /// validation").
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Amplification {
     is_validated: bool,
     received_bytes: u64,

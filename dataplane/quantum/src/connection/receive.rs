@@ -56,7 +56,11 @@ impl Connection {
                 false
             }
             (PacketType::Initial, State::Established) if !self.is_client() => {
-                self.handle_repeated_initial(datagram);
+                self.handle_repeated_initial(from, datagram);
+                false
+            }
+            (PacketType::Retry, State::Handshaking) => {
+                self.handle_retry(now, datagram);
                 false
             }
             (PacketType::Versions, State::Handshaking) => {
@@ -103,10 +107,10 @@ impl Connection {
         if !is_elsewhere {
             self.amplification.received_bytes += bytes;
         }
-        if self.node_handshake.take().is_some() {
+        if let Some(handshake) = self.node_handshake.take() {
             self.deadline = None;
             // Who has the keys got the reply, where the first packet came from.
-            self.amplification.is_validated = true;
+            self.amplification.is_validated = !handshake.has_moved || !is_elsewhere;
         }
         if is_newest {
             self.adopt_id(id);
@@ -256,9 +260,10 @@ impl Connection {
         Ok(())
     }
 
-    /// A first packet that was sent twice does not tell which of them was answered.
+    /// A first packet that was sent twice does not tell which of them was answered. Its number is that of the retry that
+    /// it follows.
     fn is_sample_ambiguous(&self, number: u64) -> bool {
-        self.is_client() && number == 0 && self.stats.probe_timeouts > 0
+        self.is_client() && number <= self.stats.retries && self.stats.probe_timeouts > 0
     }
 
     /// Returns the bytes on the path in use that were in flight until now, or had been taken for lost; none: the packet

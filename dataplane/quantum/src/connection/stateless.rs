@@ -3,11 +3,40 @@
 use wire::header::VERSION;
 use wire::{Code, Time};
 
+use super::initial::tag_of;
 use super::{ClosedBy, Connection, State};
+use crate::cookie::read_retry;
 use crate::reset::is_reset;
+use crate::sent_packets::Fate;
 use crate::versions::versions_without;
 
+/// The number of the first packet without a cookie.
+const INITIAL_NUMBER: u64 = 0;
+
 impl Connection {
+    /// `PROTOCOL.md`, section "Retry": the first packet goes out once more, with the cookie and, as far as they fit, with
+    /// the messages of the one before.
+    pub(super) fn handle_retry(&mut self, now: Time, datagram: &[u8]) {
+        let Some(handshake) = self.client_handshake.as_deref_mut() else { return };
+        let Some(first) = handshake.begun.as_ref().filter(|_| handshake.cookie.is_none()) else {
+            self.stats.unexpected += 1;
+            return;
+        };
+        let Some(cookie) = read_retry(datagram, &handshake.psk, &tag_of(&first.datagram)) else {
+            self.stats.forged_packet += 1;
+            return;
+        };
+        handshake.cookie = Some(cookie);
+        handshake.before_retry = handshake.begun.take();
+        self.stats.retries += 1;
+        self.last_received = now;
+        // Not lost, and no sign of congestion: it was read, and is not wanted.
+        if let Some(packet) = self.sent.set_fate(INITIAL_NUMBER, Fate::Done) {
+            self.resend(&packet);
+            self.sent.forget_front(now);
+        }
+    }
+
     /// `PROTOCOL.md`, section "Version negotiation": only who has seen the first packet knows its connection id, and what
     /// has come before would have been of our version.
     pub(super) fn handle_versions(&mut self, now: Time, datagram: &[u8]) {

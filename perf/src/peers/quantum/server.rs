@@ -61,7 +61,8 @@ pub(super) fn serve(context: &ServerContext<'_>) -> io::Result<()> {
     let limits = EndpointLimits {
         connections_max: CONNECTIONS_MAX,
         half_open_max: CONNECTIONS_MAX,
-        recent_ids_max: CONNECTIONS_MAX,
+        used_ids_max: CONNECTIONS_MAX,
+        ..EndpointLimits::default()
     };
     let mut endpoint = Endpoint::new(config(context.packet_bytes), limits, entropy()?);
     endpoint.set_ticket_keys(issuer.keys());
