@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slab::Slab;
 use wire::sync::Channel;
-use wire::{Guuid, Header, HeaderError, PacketType, TicketKeyRing, Time};
+use wire::{Code, Guuid, Header, HeaderError, PacketType, TicketKeyRing, Time};
 
 use self::entrance::Entrance;
 use crate::config::Config;
@@ -20,6 +20,7 @@ use crate::connection::{
 use crate::connection_ids::IdChange;
 use crate::id_hash::IdHashBuilder;
 use crate::keys::EntropyPool;
+use crate::receive_budget::ReceiveBudget;
 use crate::reset::{ResetKey, reset_token};
 use crate::stateless::StatelessReplies;
 use crate::stats::{ConnectionStats, EndpointStats};
@@ -44,6 +45,9 @@ pub struct EndpointLimits {
     pub unproven_per_tick_max: u32,
     /// Ids of connections that are remembered against replay; default 65,536.
     pub used_ids_max: usize,
+    /// Bytes of messages that have come and cannot be delivered yet, over all connections, each at its full length and 64
+    /// more; default 256 MiB. Beyond, the connections that hold the most are closed.
+    pub receive_buffer_bytes_max: u64,
 }
 
 impl Default for EndpointLimits {
@@ -54,6 +58,7 @@ impl Default for EndpointLimits {
             half_open_retry: 256,
             unproven_per_tick_max: 64,
             used_ids_max: 65_536,
+            receive_buffer_bytes_max: 256 << 20,
         }
     }
 }
@@ -65,6 +70,8 @@ struct Slot {
     /// Whether it is in the list of those whose turn comes after the others'.
     is_behind: bool,
     is_half_open: bool,
+    /// What of the endpoint's receive budget the connection holds.
+    held_bytes: u64,
 }
 
 /// The connections of a node's shard: finds them by id, opens new ones, runs their timers, and takes turns
@@ -81,6 +88,7 @@ pub struct Endpoint {
     entrance: Entrance,
     generation: u32,
     half_open: usize,
+    receive_budget: ReceiveBudget,
     timers: TimerHeap,
     ready: VecDeque<ConnectionKey>,
     /// Those with something that can wait: one message of which thousands leave at once must not keep everybody else's
@@ -126,6 +134,7 @@ impl Endpoint {
             entrance: Entrance::new(limits.used_ids_max, hash),
             generation: 0,
             half_open: 0,
+            receive_budget: ReceiveBudget::new(limits.receive_buffer_bytes_max),
             timers: TimerHeap::default(),
             ready: VecDeque::new(),
             behind: VecDeque::new(),
@@ -200,6 +209,7 @@ impl Endpoint {
         }
         self.settle_ids(now, key);
         self.touch(key);
+        self.keep_receive_budget(now);
     }
 
     /// Runs the timers that are due.
@@ -403,6 +413,9 @@ impl Endpoint {
             slot.is_half_open = false;
             self.half_open -= 1;
         }
+        let held_bytes = slot.connection.receive_held_bytes();
+        self.receive_budget.change(slot.held_bytes, held_bytes);
+        slot.held_bytes = held_bytes;
         self.mark_ready(key);
     }
 
@@ -424,6 +437,18 @@ impl Endpoint {
                     self.by_id.remove(&id);
                 }
             }
+        }
+    }
+
+    /// Closes connections that take too much of what all of them have for receiving.
+    fn keep_receive_budget(&mut self, now: Time) {
+        if !self.receive_budget.is_exceeded() {
+            return;
+        }
+        let holders = self.slots.iter().map(|(_, slot)| (slot.connection.key(), slot.held_bytes));
+        for key in self.receive_budget.to_close(holders) {
+            self.stats.receive_buffer_limit += 1;
+            self.close(now, key, Code::Overloaded as u16, "the receive buffers are full");
         }
     }
 
@@ -464,6 +489,9 @@ impl Endpoint {
                 self.by_id.remove(&id);
             }
         }
+
+        self.receive_budget.change(slot.held_bytes, 0);
+        self.by_id.remove(&slot.connection.id());
         self.past.add(slot.connection.stats());
         self.stats.connections_closed += 1;
     }

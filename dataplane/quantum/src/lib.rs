@@ -27,6 +27,7 @@ mod noise;
 mod pacer;
 mod path;
 mod ranges;
+mod receive_budget;
 mod replay;
 mod reset;
 mod rtt;

@@ -139,5 +139,7 @@ counters! {
         connection_limit,
         /// Dropped: too many connections whose handshake is not complete.
         half_open_limit,
+        /// Closed: connections that held too much of what all of them have for receiving.
+        receive_buffer_limit,
     }
 }

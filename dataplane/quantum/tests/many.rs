@@ -21,14 +21,15 @@ struct Crowd {
 
 impl Crowd {
     fn new() -> Self {
+        Self::with_limits(EndpointLimits::default())
+    }
+
+    fn with_limits(limits: EndpointLimits) -> Self {
         let config = Arc::new(Config::default());
         // All of them come in one turn.
         let all = usize::from(CLIENTS);
-        let limits = EndpointLimits {
-            half_open_retry: all,
-            unproven_per_tick_max: u32::from(CLIENTS),
-            ..EndpointLimits::default()
-        };
+        let limits =
+            EndpointLimits { half_open_retry: all, unproven_per_tick_max: u32::from(CLIENTS), ..limits };
         let mut node = Endpoint::new(config.clone(), limits, [1; 32]);
         node.set_ticket_keys(keys());
         let ticket = sealed_ticket();
@@ -41,6 +42,19 @@ impl Crowd {
         let clients = (0..CLIENTS).map(connect).collect();
         let at_client = (0..CLIENTS).map(|_| Inbox::default()).collect();
         Self { node, clients, at_node: Inbox::default(), at_client, now: Time::from_us(1) }
+    }
+
+    /// The next packet of each of the clients is lost, and what follows at once arrives.
+    fn lose_first(&mut self) {
+        let mut buffer = [0; 1_500];
+        let now = Now { mono: self.now, unix_ms: UNIX_S * 1_000 };
+        for (n, client) in self.clients.iter_mut().enumerate() {
+            let _ = client.poll_transmit(self.now, &mut buffer);
+            while let Some(length) = client.poll_transmit(self.now, &mut buffer) {
+                let from = client_address(n as u16);
+                self.node.handle_datagram(now, from, &mut buffer[..length], &mut self.at_node);
+            }
+        }
     }
 
     /// One turn of everybody; returns to whom the node sent, in order.
@@ -164,4 +178,37 @@ fn what_can_wait_waits_as_long_as_anybody_else_sends() {
     let order = crowd.turn();
     let at = order.iter().position(|&n| n == 0).unwrap();
     assert!(at > 0 && at < 32, "it left as number {at}");
+}
+
+#[test]
+fn peers_that_leave_gaps_take_all_the_memory() {
+    let limits = EndpointLimits { receive_buffer_bytes_max: 1 << 20, ..EndpointLimits::default() };
+    let mut crowd = Crowd::with_limits(limits);
+    for _ in 0..8 {
+        crowd.turn();
+    }
+    // Each of these messages lacks its first packet, or waits for one that does.
+    for client in crowd.clients.iter_mut().take(30) {
+        for _ in 0..4 {
+            client.send(Channel::Sync, vec![7; 20_000].into()).unwrap();
+        }
+    }
+    crowd.clients[900].send(Channel::Sync, vec![7; 20_000].into()).unwrap();
+    crowd.lose_first();
+    let held: u64 = crowd.node.connections().map(|(found, _)| found.footprint().held_bytes as u64).sum();
+    assert!((1 << 19..1 << 20).contains(&held), "{held} bytes");
+    let closed = crowd.node.stats().receive_buffer_limit;
+    assert!((4..30).contains(&closed), "{closed}");
+    let is_open = |connection: &Connection| !connection.is_closed();
+    let open = crowd.node.connections().filter(|(connection, _)| is_open(connection)).count() as u64;
+    assert_eq!(open + closed, u64::from(CLIENTS), "nobody else");
+    assert!(is_open(crowd.node.connection(crowd.at_node.opened[900].0).unwrap()), "who holds less");
+    crowd.turn();
+    crowd.turn();
+    let events = crowd.clients.iter_mut().flat_map(|client| std::iter::from_fn(|| client.poll_event()));
+    let overloaded = events.filter(|event| match event {
+        quantum::Event::Closed(reason) => reason.code == wire::Code::Overloaded as u16,
+        _ => false,
+    });
+    assert_eq!(overloaded.count() as u64, closed, "and they are told");
 }

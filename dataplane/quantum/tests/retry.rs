@@ -25,6 +25,7 @@ const LOADED: EndpointLimits = EndpointLimits {
     half_open_retry: 0,
     unproven_per_tick_max: 0,
     used_ids_max: 1_000,
+    receive_buffer_bytes_max: 256 << 20,
 };
 const RETRY_TYPE: u8 = 0x14;
 

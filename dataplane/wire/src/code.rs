@@ -50,7 +50,7 @@ codes! {
     MessageTooLarge = 5, "message-too-large";
     /// The session was revoked.
     SessionRevoked = 6, "session-revoked";
-    /// The node has no room for one more connection.
+    /// The node has no room for one more connection, or for what this one sends.
     Overloaded = 7, "overloaded";
     /// The handshake did not end in time.
     HandshakeTimeout = 8, "handshake-timeout";

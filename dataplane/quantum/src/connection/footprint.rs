@@ -22,7 +22,7 @@ impl Connection {
     pub fn footprint(&self) -> Footprint {
         Footprint {
             queued_bytes: self.queued_bytes,
-            held_bytes: self.receive_channels.held_bytes() as usize,
+            held_bytes: self.receive_held_bytes() as usize,
             sent_packets: (self.sent.next_number() - self.sent.first_number()) as usize,
             received_ranges: self.acks.ranges_count(),
         }

@@ -112,6 +112,11 @@ impl Connection {
         self.queued_bytes
     }
 
+    /// What messages hold of memory that have come and cannot be delivered yet.
+    pub(crate) fn receive_held_bytes(&self) -> u64 {
+        self.receive_channels.held_bytes()
+    }
+
     /// The application has taken `bytes` of delivered messages: the peer may send as many more.
     pub fn consume(&mut self, channel: Channel, bytes: usize) {
         self.receive_channels.consume(channel, bytes as u64);

@@ -180,12 +180,19 @@ impl Endpoint {
         };
         let connection = Connection::accept(acceptor, now.mono, (&initial, &ticket), sink)?;
         self.generation = generation;
-        entry.insert(Slot { connection, is_ready: false, is_behind: false, is_half_open: true });
+        entry.insert(Slot {
+            connection,
+            is_ready: false,
+            is_behind: false,
+            is_half_open: true,
+            held_bytes: 0,
+        });
         self.entrance.used.insert(initial.id, cookie_ms, ticket.expires_unix_s, now.unix_ms);
         self.stats.connections_opened += 1;
         self.half_open += 1;
         self.by_id.insert(initial.id, key);
         self.touch(key);
+        self.keep_receive_budget(now.mono);
         Ok(())
     }
 
