@@ -7,7 +7,7 @@ use quantum::Now;
 use rings::spsc::{Consumer, Producer};
 use rt::{HiccupMeter, LogBuffer, PacketRing, Sent, Train};
 use shard::{Command, Figure, IdlePolicy, Probe, Report, Shard, Stage};
-use wire::{Span, Time};
+use wire::{Ecn, Span, Time};
 
 use crate::error::NodeError;
 use crate::log_driver::{Durable, LogDriver};
@@ -115,7 +115,8 @@ impl ShardLoop {
         self.core_yields += u64::from(self.ring.log_write_in_flight());
         let shard = &mut self.shard;
         shard.probe().enter(Stage::Receive);
-        let polled = self.ring.poll(|from, datagram| shard.handle_datagram(now, from, datagram))?;
+        let polled =
+            self.ring.poll(|arrival, datagram| shard.handle_datagram(now, arrival.from, datagram))?;
         shard.probe().leave_if(polled.datagrams > 0);
         let mut worked = polled.datagrams > 0 || polled.more;
         worked |= self.take_durable(now)?;
@@ -165,7 +166,8 @@ impl ShardLoop {
             let sent = self.ring.send_train(|buffer| {
                 let (to, train) = shard.poll_transmit_train(now, buffer, datagrams_max)?;
                 datagrams += train.datagrams;
-                Some(Train { to, bytes: train.bytes, segment_bytes: train.segment_bytes })
+                let (bytes, segment_bytes) = (train.bytes, train.segment_bytes);
+                Some(Train { to, bytes, segment_bytes, ecn: Ecn::NotEct })
             })?;
             match sent {
                 Sent::Queued => worked = true,

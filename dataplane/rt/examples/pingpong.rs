@@ -50,10 +50,10 @@ async fn echo(socket: UdpSocket, spin: bool) -> Result<rt::PacketCounters, rt::R
     let mut ring = PacketRing::new(socket, PacketRingConfig::default())?;
     let mut datagrams: Vec<(std::net::SocketAddr, [u8; 64], usize)> = Vec::new();
     loop {
-        ring.poll(|from, payload| {
+        ring.poll(|arrival, payload| {
             let mut copy = [0; 64];
             copy[..payload.len()].copy_from_slice(payload);
-            datagrams.push((from, copy, payload.len()));
+            datagrams.push((arrival.from, copy, payload.len()));
         })?;
         for (from, payload, len) in datagrams.drain(..) {
             if payload.starts_with(STOP) {

@@ -125,6 +125,10 @@ fn configure(socket: &Socket, address: SocketAddr, options: &SocketOptions) -> R
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
         };
         set_int(fd, level, option, probe).map_err(failed("setsockopt IP_MTU_DISCOVER"))?;
+        if address.is_ipv6() {
+            // A socket that takes IPv4 as well has this one besides.
+            let _ = set_int(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+        }
     }
     Ok(())
 }

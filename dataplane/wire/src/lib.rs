@@ -6,6 +6,7 @@
 pub mod access;
 pub mod channel;
 pub mod code;
+mod ecn;
 pub mod fec;
 pub mod frame;
 pub mod guuid;
@@ -21,6 +22,7 @@ pub mod yjs_scan;
 pub use access::{Access, Grant, access_to};
 pub use channel::{Channel, ChannelKind, Priority};
 pub use code::Code;
+pub use ecn::Ecn;
 pub use guuid::Guuid;
 pub use header::{Header, HeaderError, PacketType};
 pub use partition::partition_of;

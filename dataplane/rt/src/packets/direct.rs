@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use super::receive::Received;
-use super::segments::{CONTROL_BYTES, Control, received_segment_bytes};
+use super::segments::{Arrival, CONTROL_BYTES, CONTROLS_MAX, Control, ReceivedControls};
 use crate::address::{self, NAME_BYTES, Name};
 use crate::pages::Pages;
 
@@ -22,7 +22,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub(super) struct DirectReceive {
     buffers: Pages,
     names: Box<[Name]>,
-    controls: Box<[Control]>,
+    controls: Box<[[Control; CONTROLS_MAX]]>,
     // Read and written by the kernel during a call only.
     vectors: Box<[libc::iovec]>,
     messages: Box<[libc::mmsghdr]>,
@@ -34,7 +34,7 @@ impl DirectReceive {
     pub(super) fn map() -> io::Result<Self> {
         let buffers = Pages::map(MESSAGES_MAX * BUFFER_BYTES)?;
         let mut names = vec![Name::EMPTY; MESSAGES_MAX].into_boxed_slice();
-        let mut controls = vec![Control::EMPTY; MESSAGES_MAX].into_boxed_slice();
+        let mut controls = vec![[Control::EMPTY; CONTROLS_MAX]; MESSAGES_MAX].into_boxed_slice();
         let mut vectors: Box<[libc::iovec]> = (0..MESSAGES_MAX)
             .map(|at| libc::iovec { iov_base: buffers.at(at * BUFFER_BYTES).cast(), iov_len: BUFFER_BYTES })
             .collect();
@@ -104,12 +104,13 @@ impl DirectReceive {
         let name_len = (message.msg_hdr.msg_namelen as usize).min(NAME_BYTES);
         let control_len = message.msg_hdr.msg_controllen.min(CONTROL_BYTES);
         let control = &bytemuck::bytes_of(&self.controls[at])[..control_len];
-        let segment_bytes = received_segment_bytes(control).unwrap_or(bytes);
+        let controls = ReceivedControls::read(control);
+        let segment_bytes = controls.segment_bytes.unwrap_or(bytes);
         match address::parse(&self.names[at].0[..name_len]) {
             Some(from) if bytes > 0 => {
                 // SAFETY: the kernel looks at the buffers only during a call, and none is under way.
                 let payload = unsafe { self.buffers.slice_mut(at * BUFFER_BYTES, bytes) };
-                Received::Datagrams { from, payload, segment_bytes }
+                Received::Datagrams { arrival: Arrival { from, ecn: controls.ecn }, payload, segment_bytes }
             }
             _ => Received::Empty,
         }

@@ -35,7 +35,7 @@ pub use counters::PacketCounters;
 use direct::DirectReceive;
 use log::LogWrites;
 use receive::{ReceiveBuffers, Received};
-pub use segments::Train;
+pub use segments::{Arrival, Train};
 use segments::{CONTROL_BYTES, can_send_trains, receive_trains};
 use send::SendSlots;
 pub(crate) use setup::{explain as explain_setup, probe};
@@ -267,13 +267,13 @@ impl PacketRing {
         self.send.free()
     }
 
-    /// Hands the datagrams that have come to `on_datagram`, each with its sender, to be changed in place; the
+    /// Hands the datagrams that have come to `on_datagram`, each with its sender and ECN bits, to be changed in place; the
     /// buffer goes back to the kernel when the callback returns. Submits what is queued. Between sleeps no system
     /// call is made when nothing has come and nothing is queued.
     ///
     /// # Errors
     /// [`RtError::Ring`] when the ring or the socket is broken.
-    pub fn poll(&mut self, mut on_datagram: impl FnMut(SocketAddr, &mut [u8])) -> Result<Polled> {
+    pub fn poll(&mut self, mut on_datagram: impl FnMut(Arrival, &mut [u8])) -> Result<Polled> {
         if self.log.is_in_flight() {
             // The kernel ends a synced write on a worker thread of this core. A shard that never lets go of the
             // core keeps it waiting until the scheduler's next tick (4 ms).
@@ -309,7 +309,7 @@ impl PacketRing {
     fn poll_directly(
         &mut self,
         polled: &mut Polled,
-        on_datagram: &mut impl FnMut(SocketAddr, &mut [u8]),
+        on_datagram: &mut impl FnMut(Arrival, &mut [u8]),
     ) -> Result<()> {
         self.counters.syscalls += 1;
         match self.direct.receive(self.socket.as_raw_fd()) {
@@ -522,16 +522,16 @@ fn hand_over(
     received: Received<'_>,
     counters: &mut PacketCounters,
     polled: &mut Polled,
-    on_datagram: &mut impl FnMut(SocketAddr, &mut [u8]),
+    on_datagram: &mut impl FnMut(Arrival, &mut [u8]),
 ) {
     match received {
-        Received::Datagrams { from, payload, segment_bytes } => {
+        Received::Datagrams { arrival, payload, segment_bytes } => {
             counters.bytes_in += payload.len() as u64;
             counters.trains_in += u64::from(payload.len() > segment_bytes);
             for datagram in payload.chunks_mut(segment_bytes) {
                 polled.datagrams += 1;
                 counters.datagrams_in += 1;
-                on_datagram(from, datagram);
+                on_datagram(arrival, datagram);
             }
         }
         Received::Truncated => counters.truncated += 1,

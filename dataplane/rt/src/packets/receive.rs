@@ -1,17 +1,16 @@
 //! The buffers that the kernel receives into, and how one is read.
 //!
 //! A provided-buffer ring (io_uring_register_buf_ring(3)): the kernel takes buffers from its head, we give them
-//! back at its tail. Each filled buffer holds `io_uring_recvmsg_out`, the sender's name, the control message, then the
+//! back at its tail. Each filled buffer holds `io_uring_recvmsg_out`, the sender's name, the control messages, then the
 //! payload (io_uring_prep_recvmsg_multishot(3)).
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use bytemuck::{Pod, Zeroable};
 use io_uring::types::BufRingEntry;
 
-use super::segments::{CONTROL_BYTES, received_segment_bytes};
+use super::segments::{Arrival, CONTROL_BYTES, ReceivedControls};
 use crate::address::{self, NAME_BYTES};
 use crate::pages::Pages;
 
@@ -35,7 +34,7 @@ const _: () = assert!(ENTRY_BYTES == 16 && HEADER_BYTES == 16);
 /// What a filled buffer turned out to hold.
 pub(super) enum Received<'a> {
     /// One datagram, or several of `segment_bytes` of which the last may be shorter.
-    Datagrams { from: SocketAddr, payload: &'a mut [u8], segment_bytes: usize },
+    Datagrams { arrival: Arrival, payload: &'a mut [u8], segment_bytes: usize },
     /// A datagram longer than the buffer; what is left of it is of no use.
     Truncated,
     /// No payload, or a sender that is no IP address.
@@ -103,8 +102,9 @@ impl ReceiveBuffers {
             Some(from) => {
                 let control_len = (header.control_len as usize).min(CONTROL_BYTES);
                 let control = &head[HEADER_BYTES + NAME_BYTES..][..control_len];
-                let segment_bytes = received_segment_bytes(control).unwrap_or(payload.len());
-                Received::Datagrams { from, payload, segment_bytes }
+                let controls = ReceivedControls::read(control);
+                let segment_bytes = controls.segment_bytes.unwrap_or(payload.len());
+                Received::Datagrams { arrival: Arrival { from, ecn: controls.ecn }, payload, segment_bytes }
             }
             None => Received::Empty,
         }

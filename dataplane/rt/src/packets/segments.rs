@@ -6,14 +6,18 @@ use std::os::fd::RawFd;
 
 use bytemuck::{Pod, Zeroable};
 
+use wire::Ecn;
+
 use crate::socket::{get_int, set_int};
 
 /// The most datagrams of one train: UDP_MAX_SEGMENTS of the kernels that have the fewest.
 pub(super) const TRAIN_DATAGRAMS_MAX: usize = 64;
 /// The most bytes of one train: an IP packet of 65,535 bytes less its headers, IPv6 and extensions included.
 pub(super) const TRAIN_BYTES_MAX: usize = 65_000;
-/// Room for the one control message that a train has.
-pub(super) const CONTROL_BYTES: usize = size_of::<Control>();
+/// Room for the control messages of what is sent or received: the size of its datagrams, and their ECN bits.
+pub(super) const CONTROL_BYTES: usize = CONTROLS_MAX * size_of::<Control>();
+/// The most control messages that we give or ask for.
+pub(super) const CONTROLS_MAX: usize = 2;
 
 /// The head of a control message: what its length counts besides the value.
 const CONTROL_HEAD_BYTES: usize = size_of::<usize>() + 2 * size_of::<i32>();
@@ -29,6 +33,17 @@ pub struct Train {
     pub bytes: usize,
     /// Each but the last, bytes; that of a single datagram is its length.
     pub segment_bytes: usize,
+    /// The ECN bits of each.
+    pub ecn: Ecn,
+}
+
+/// Where a datagram came from, and in which state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Its ECN bits.
+    pub ecn: Ecn,
 }
 
 impl Train {
@@ -61,20 +76,77 @@ impl Control {
         value[..2].copy_from_slice(&segment_bytes.to_ne_bytes());
         Self { length: CONTROL_HEAD_BYTES + 2, level: libc::SOL_UDP, kind: libc::UDP_SEGMENT, value }
     }
+
+    /// Has the kernel set the ECN bits, in place of those that the socket sets.
+    pub(super) fn ecn(ecn: Ecn, to: &SocketAddr) -> Self {
+        // The kernel takes the first for an address of IPv4 that is written as one of IPv6, too.
+        let is_v4 = match to {
+            SocketAddr::V4(_) => true,
+            SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().is_some(),
+        };
+        let (level, kind) =
+            if is_v4 { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) };
+        let mut value = [0; 8];
+        value[..4].copy_from_slice(&i32::from(ecn as u8).to_ne_bytes());
+        Self { length: CONTROL_HEAD_BYTES + 4, level, kind, value }
+    }
 }
 
-/// The size of the datagrams in what was received, from its control bytes; none: it is one datagram.
-pub(super) fn received_segment_bytes(control: &[u8]) -> Option<usize> {
-    let mut padded = [0; CONTROL_BYTES];
-    let length = control.len().min(CONTROL_BYTES);
-    padded[..length].copy_from_slice(&control[..length]);
-    let message: Control = bytemuck::cast(padded);
-    let is_ours = message.level == libc::SOL_UDP && message.kind == libc::UDP_GRO;
-    if !is_ours || message.length < CONTROL_HEAD_BYTES + 4 || control.len() < CONTROL_HEAD_BYTES + 4 {
-        return None;
+/// What the control messages of something received say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct ReceivedControls {
+    /// The size of the datagrams; none: it is one datagram.
+    pub(super) segment_bytes: Option<usize>,
+    pub(super) ecn: Ecn,
+}
+
+impl ReceivedControls {
+    /// From the bytes that the kernel wrote.
+    pub(super) fn read(control: &[u8]) -> Self {
+        let mut controls = Self::default();
+        let mut rest = control;
+        for _ in 0..CONTROLS_MAX {
+            let mut padded = [0; size_of::<Control>()];
+            let length = rest.len().min(padded.len());
+            padded[..length].copy_from_slice(&rest[..length]);
+            let message: Control = bytemuck::cast(padded);
+            if message.length < CONTROL_HEAD_BYTES || message.length > rest.len() {
+                break;
+            }
+            controls.take(&message);
+            rest = &rest[message.length.next_multiple_of(size_of::<usize>()).min(rest.len())..];
+        }
+        controls
     }
-    let [a, b, c, d, ..] = message.value;
-    usize::try_from(i32::from_ne_bytes([a, b, c, d])).ok().filter(|bytes| *bytes > 0)
+
+    fn take(&mut self, message: &Control) {
+        let value_bytes = message.length - CONTROL_HEAD_BYTES;
+        let [a, b, c, d, ..] = message.value;
+        let value = i32::from_ne_bytes([a, b, c, d]);
+        match (message.level, message.kind) {
+            (libc::SOL_UDP, libc::UDP_GRO) if value_bytes >= 4 => {
+                self.segment_bytes = usize::try_from(value).ok().filter(|bytes| *bytes > 0);
+            }
+            // One byte in a datagram of IPv4 (ip(7)), an int in one of IPv6 (ipv6(7)).
+            (libc::IPPROTO_IP, libc::IP_TOS) if value_bytes >= 1 => self.ecn = Ecn::from_tos(a),
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) if value_bytes >= 4 => {
+                self.ecn = Ecn::from_tos(value as u8);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Asks for the ECN bits of what is received, and sets those of what is sent to `ecn`, as far as the kernel does; returns
+/// what it sets.
+pub(super) fn use_ecn(fd: RawFd, ecn: Ecn) -> Ecn {
+    // Of the two, a socket has the one of its family; one of IPv6 that takes IPv4 as well has both.
+    let _ = set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1);
+    let _ = set_int(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1);
+    let tos = i32::from(ecn as u8);
+    let v6 = set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, tos);
+    let v4 = set_int(fd, libc::IPPROTO_IP, libc::IP_TOS, tos);
+    if v4.is_ok() || v6.is_ok() { ecn } else { Ecn::NotEct }
 }
 
 /// Asks for received datagrams to be handed over in trains; a kernel that cannot goes on one by one.
@@ -102,20 +174,39 @@ mod tests {
         bytemuck::bytes_of(&Control { length, level, kind, value }).to_vec()
     }
 
+    fn segment_bytes(control: &[u8]) -> Option<usize> {
+        ReceivedControls::read(control).segment_bytes
+    }
+
     #[test]
     fn a_strange_control_message_cuts_what_was_received() {
         let (udp, gro) = (libc::SOL_UDP, libc::UDP_GRO);
-        assert_eq!(received_segment_bytes(&received(20, udp, gro, 1_200)), Some(1_200));
+        assert_eq!(segment_bytes(&received(20, udp, gro, 1_200)), Some(1_200));
         for control in [
             received(20, udp, gro, 0),
             received(20, udp, gro, -1),
             received(18, udp, gro, 1_200),
+            received(8, udp, gro, 1_200),
+            received(usize::MAX, udp, gro, 1_200),
             received(20, libc::SOL_SOCKET, gro, 1_200),
             received(20, udp, libc::UDP_SEGMENT, 1_200),
             received(20, udp, gro, 1_200)[..18].to_vec(),
             Vec::new(),
         ] {
-            assert_eq!(received_segment_bytes(&control), None, "{control:?}");
+            assert_eq!(segment_bytes(&control), None, "{control:?}");
+        }
+    }
+
+    #[test]
+    fn one_of_two_control_messages_is_not_read() {
+        let train = received(20, libc::SOL_UDP, libc::UDP_GRO, 1_200);
+        for bits in [
+            received(17, libc::IPPROTO_IP, libc::IP_TOS, 0b11),
+            received(20, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, 0b11),
+        ] {
+            let expected = ReceivedControls { segment_bytes: Some(1_200), ecn: Ecn::Ce };
+            assert_eq!(ReceivedControls::read(&[bits.clone(), train.clone()].concat()), expected);
+            assert_eq!(ReceivedControls::read(&[train.clone(), bits].concat()), expected);
         }
     }
 }

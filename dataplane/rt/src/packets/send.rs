@@ -7,8 +7,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use io_uring::opcode;
+use wire::Ecn;
 
-use super::segments::{CONTROL_BYTES, Control, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, is_refusal};
+use super::segments::{
+    CONTROLS_MAX, Control, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, is_refusal, use_ecn,
+};
 use super::{KIND_SEND, PacketRing, SOCKET, Sent};
 use crate::Result;
 use crate::address::Name;
@@ -19,7 +22,7 @@ struct Message {
     header: libc::msghdr,
     vector: libc::iovec,
     name: Name,
-    control: Control,
+    controls: [Control; CONTROLS_MAX],
     datagrams: usize,
 }
 
@@ -31,6 +34,8 @@ pub(super) struct SendSlots {
     slot_bytes: usize,
     /// The one that the socket is connected to: it needs no name, and no look for the way.
     peer: Option<SocketAddr>,
+    /// The ECN bits that the socket sets unless told otherwise.
+    ecn: Ecn,
 }
 
 impl SendSlots {
@@ -43,7 +48,7 @@ impl SendSlots {
                 header: unsafe { std::mem::zeroed() },
                 vector: libc::iovec { iov_base: buffers.at(slot * slot_bytes).cast(), iov_len: 0 },
                 name: Name::EMPTY,
-                control: Control::EMPTY,
+                controls: [Control::EMPTY; CONTROLS_MAX],
                 datagrams: 0,
             })
             .collect();
@@ -52,7 +57,9 @@ impl SendSlots {
             message.header.msg_iovlen = 1;
         }
         let peer = socket.peer_addr().ok();
-        Ok(Self { buffers, messages, free: (0..count).rev().collect(), slot_bytes, peer })
+        // Nearly everything that is sent has these bits.
+        let ecn = use_ecn(socket.as_raw_fd(), Ecn::NotEct);
+        Ok(Self { buffers, messages, free: (0..count).rev().collect(), slot_bytes, peer, ecn })
     }
 
     /// Takes a free slot.
@@ -90,15 +97,19 @@ impl SendSlots {
             header.msg_namelen = message.name.set(train.to);
             header.msg_name = (&raw mut message.name).cast();
         }
-        if train.is_single() {
-            header.msg_control = std::ptr::null_mut();
-            header.msg_controllen = 0;
-        } else {
+        let mut count = 0;
+        if !train.is_single() {
             // A segment is a part of the slot, which is under 64 KiB.
-            message.control = Control::segment(train.segment_bytes as u16);
-            header.msg_control = (&raw mut message.control).cast();
-            header.msg_controllen = CONTROL_BYTES;
+            message.controls[count] = Control::segment(train.segment_bytes as u16);
+            count += 1;
         }
+        if train.ecn != self.ecn {
+            message.controls[count] = Control::ecn(train.ecn, &train.to);
+            count += 1;
+        }
+        header.msg_control =
+            if count == 0 { std::ptr::null_mut() } else { (&raw mut message.controls).cast() };
+        header.msg_controllen = count * size_of::<Control>();
         &raw const *header
     }
 
@@ -127,7 +138,9 @@ impl PacketRing {
     /// # Panics
     /// When `fill` returns a length beyond its buffer.
     pub fn send(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<(usize, SocketAddr)>) -> Result<Sent> {
-        self.send_train(|buffer| fill(buffer).map(|(bytes, to)| Train { to, bytes, segment_bytes: bytes }))
+        self.send_train(|buffer| {
+            fill(buffer).map(|(bytes, to)| Train { to, bytes, segment_bytes: bytes, ecn: Ecn::NotEct })
+        })
     }
 
     /// Gives `fill` a slot's buffer and sends what it returns, at most [`Self::train_datagrams_max`] datagrams. A

@@ -1,8 +1,10 @@
 //! The ring against real sockets on loopback.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+
+use wire::Ecn;
 
 use super::*;
 
@@ -48,9 +50,9 @@ fn an_echo_comes_back_from_the_address_that_was_asked() {
     let mut request = None;
     let give_up = Instant::now() + PATIENCE;
     while request.is_none() && Instant::now() < give_up {
-        ring.poll(|from, payload| {
+        ring.poll(|arrival, payload| {
             payload.reverse();
-            request = Some((from, payload.to_vec()));
+            request = Some((arrival.from, payload.to_vec()));
         })
         .expect("poll");
     }
@@ -151,7 +153,7 @@ fn through(receiver: &mut PacketRing, to: SocketAddr, bytes: usize, segment_byte
         for (at, byte) in slot[..bytes].iter_mut().enumerate() {
             *byte = (at / segment_bytes) as u8;
         }
-        Some(Train { to, bytes, segment_bytes })
+        Some(Train { to, bytes, segment_bytes, ecn: Ecn::Ect0 })
     });
     assert_eq!(sent.expect("send"), Sent::Queued);
     assert_eq!(sender.counters().trains_refused, 0);
@@ -188,15 +190,63 @@ fn a_train_comes_apart_at_the_wrong_places() {
 }
 
 #[test]
+fn the_bits_of_congestion_are_lost_or_mixed_up() {
+    let bind = |local| PacketRing::new(UdpSocket::bind(local).expect("socket"), small()).expect("ring");
+    for (local, far, to) in [
+        ("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1"),
+        ("[::1]:0", "[::1]:0", "::1"),
+        ("127.0.0.1:0", "[::]:0", "127.0.0.1"),
+        ("[::]:0", "127.0.0.1:0", "::ffff:127.0.0.1"),
+    ] {
+        let (mut sender, mut receiver) = (bind(local), bind(far));
+        let port = receiver.local_addr().expect("address").port();
+        let to = SocketAddr::new(to.parse().expect("address"), port);
+        for awake in [false, true] {
+            for _ in 0..if awake { AWAKE_POLLS + 8 } else { 0 } {
+                receiver.poll(|_, _| ()).expect("poll");
+            }
+            for ecn in [Ecn::Ect0, Ecn::NotEct, Ecn::Ce, Ecn::Ect1, Ecn::Ect0] {
+                for bytes in [100, 350] {
+                    sender.send_train(|_| Some(Train { to, bytes, segment_bytes: 100, ecn })).expect("send");
+                    assert_eq!(
+                        bits_received(&mut receiver, bytes),
+                        [ecn].into(),
+                        "{bytes} to {to} from {local}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The ECN bits of so many bytes of datagrams.
+fn bits_received(receiver: &mut PacketRing, bytes: usize) -> HashSet<Ecn> {
+    let (mut bits, mut got, give_up) = (HashSet::new(), 0, Instant::now() + PATIENCE);
+    while got < bytes && Instant::now() < give_up {
+        if !receiver.is_awake() {
+            receiver.wait(Some(Duration::from_millis(100)), || true).expect("wait");
+        }
+        let polled = receiver.poll(|arrival, datagram| {
+            bits.insert(arrival.ecn);
+            got += datagram.len();
+        });
+        polled.expect("poll");
+    }
+    bits
+}
+
+#[test]
 fn a_kernel_that_refuses_trains_is_asked_for_ever() {
     let (mut ring, to) = ring(small());
     assert_eq!(ring.train_datagrams_max(), 64);
     // The kernel cuts nothing that it may not sum up.
     crate::socket::set_int(ring.socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).expect("option");
-    ring.send_train(|_| Some(Train { to, bytes: 2_400, segment_bytes: 1_200 })).expect("send");
+    ring.send_train(|_| Some(Train { to, bytes: 2_400, segment_bytes: 1_200, ecn: Ecn::Ect0 }))
+        .expect("send");
     assert_eq!((ring.train_datagrams_max(), ring.counters().trains_refused), (1, 1));
     assert_eq!((ring.counters().send_errors, ring.send_slots_free()), (2, 16));
-    ring.send_train(|_| Some(Train { to, bytes: 1_200, segment_bytes: 1_200 })).expect("send");
+    ring.send_train(|_| Some(Train { to, bytes: 1_200, segment_bytes: 1_200, ecn: Ecn::Ect0 }))
+        .expect("send");
     assert_eq!(ring.counters().datagrams_out, 1);
 }
 

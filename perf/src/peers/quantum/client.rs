@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quantum::{Channel, Connection, ConnectionKey, Event, MessageSink, SendError};
 use rt::{Clock, PacketRing, PacketRingConfig, Sent as RingSent, Train};
-use wire::Time;
+use wire::{Ecn, Time};
 
 use super::setup::{Issuer, bind, config, now};
 use crate::peer::{Client, Sent};
@@ -116,7 +116,8 @@ impl QuantumClient {
             let sent = self.ring.send_train(|buffer| {
                 let train = connection.poll_transmit_train(now, buffer, datagrams_max)?;
                 datagrams += train.datagrams;
-                Some(Train { to, bytes: train.bytes, segment_bytes: train.segment_bytes })
+                let (bytes, segment_bytes) = (train.bytes, train.segment_bytes);
+                Some(Train { to, bytes, segment_bytes, ecn: Ecn::NotEct })
             });
             match sent.map_err(io::Error::other)? {
                 RingSent::Queued => {}

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use quantum::{Channel, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now, SendError};
 use rt::{Clock, PacketRing, PacketRingConfig, Sent, Train};
-use wire::{Span, Time};
+use wire::{Ecn, Span, Time};
 
 use super::setup::{Issuer, bind_server, config, entropy, now};
 use crate::peer::{Ready, Responder};
@@ -98,7 +98,7 @@ impl Server {
         let (endpoint, inbox) = (&mut self.endpoint, &mut self.inbox);
         let polled = self
             .ring
-            .poll(|from, datagram| endpoint.handle_datagram(now, from, datagram, inbox))
+            .poll(|arrival, datagram| endpoint.handle_datagram(now, arrival.from, datagram, inbox))
             .map_err(io::Error::other)?;
         let is_due = self.endpoint.poll_timeout().is_some_and(|due| due <= now.mono);
         if polled.datagrams == 0 && !is_due {
@@ -139,7 +139,8 @@ impl Server {
             let sent = self.ring.send_train(|buffer| {
                 let (to, train) = endpoint.poll_transmit_train(now, buffer, datagrams_max)?;
                 datagrams += train.datagrams;
-                Some(Train { to, bytes: train.bytes, segment_bytes: train.segment_bytes })
+                let (bytes, segment_bytes) = (train.bytes, train.segment_bytes);
+                Some(Train { to, bytes, segment_bytes, ecn: Ecn::NotEct })
             });
             if sent.map_err(io::Error::other)? != Sent::Queued {
                 break;
