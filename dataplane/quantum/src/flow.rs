@@ -51,7 +51,7 @@ impl ReceiveCredit {
         self.received <= self.announced
     }
 
-    #[cfg(test)]
+    /// All bytes that have come, each counted once.
     pub(crate) const fn received(&self) -> u64 {
         self.received
     }

@@ -85,6 +85,28 @@ counters! {
         id_changes,
         /// Connection ids that were offered and refused, because somebody has them.
         ids_refused,
+        /// Packets sent that repairs protect.
+        fec_symbols_sent,
+        /// Repairs sent.
+        fec_repairs_sent,
+        /// Bytes of the datagrams that they were sent in: what protection costs.
+        fec_repair_bytes_sent,
+        /// Lost packets that were sent again because repairs would not bring them back.
+        fec_given_up,
+        /// Repairs received.
+        fec_repairs_received,
+        /// Lost packets that came back by repairs.
+        fec_recovered,
+        /// What came back, or repairs that came, when it was too late.
+        fec_late,
+        /// Repairs received of which nothing was needed.
+        fec_wasted,
+        /// What the peer says that came back by our repairs.
+        fec_peer_recovered,
+        /// What the peer says that came too late.
+        fec_peer_late,
+        /// Our repairs that the peer says it did not need.
+        fec_peer_wasted,
         /// Changes to the next phase's keys, begun here or by the peer.
         key_updates,
         /// Packets opened with the keys of the phase before.

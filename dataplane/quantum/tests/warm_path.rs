@@ -4,12 +4,13 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use common::{Link, Pair};
 use quantum::fec::{Decoder, Encoder, RepairHeader};
 use quantum::{Channel, ConnectionKey, MessageSink};
-use wire::Span;
+use wire::{Span, Time};
 
 struct CountingAllocator;
 
@@ -87,6 +88,60 @@ fn a_warm_connection_allocates_per_packet() {
     let allocations = ALLOCATIONS.with(Cell::get) - before;
     assert!(messages >= 399_000, "{messages}");
     assert!(allocations < 20, "{allocations} allocations for {messages} messages");
+}
+
+/// Sends `count` messages, one a millisecond, over a path of 20 ms that loses every 50th datagram.
+fn exchange_with_repairs(
+    pair: &mut Pair,
+    count: usize,
+    flights: &mut VecDeque<(Time, bool, usize, [u8; 1_500])>,
+) {
+    static PAYLOAD: [u8; 40] = [7; 40];
+    let key = pair.key();
+    let (mut at_node, mut at_client) = (Counter::default(), Counter::default());
+    let mut lost = 0;
+    for _ in 0..count {
+        pair.now += Span::from_ms(1);
+        let now = pair.now;
+        pair.client.send(Channel::Sync, Bytes::from_static(&PAYLOAD)).unwrap();
+        pair.node.handle_timeout(now);
+        pair.client.handle_timeout(now);
+        let mut buffer = [0; 1_500];
+        while let Some(length) = pair.client.poll_transmit(now, &mut buffer) {
+            lost += 1;
+            if lost % 50 != 0 {
+                flights.push_back((now + Span::from_ms(10), true, length, buffer));
+            }
+        }
+        while let Some((_, length)) = pair.node.poll_transmit(now, &mut buffer) {
+            flights.push_back((now + Span::from_ms(10), false, length, buffer));
+        }
+        while flights.front().is_some_and(|flight| flight.0 <= now) {
+            let Some((_, to_node, length, mut bytes)) = flights.pop_front() else { break };
+            let unix_now = pair.unix_now();
+            if to_node {
+                pair.node.handle_datagram(unix_now, pair.client_from, &mut bytes[..length], &mut at_node);
+            } else {
+                pair.client.handle_datagram(now, &mut bytes[..length], &mut at_client);
+            }
+        }
+        pair.node.consume(key, Channel::Sync, std::mem::take(&mut at_node.bytes));
+    }
+}
+
+#[test]
+fn repairs_allocate_per_packet() {
+    let mut pair = Pair::connected(1, Link { delay_us: 10_000, ..Link::default() });
+    let mut flights = VecDeque::with_capacity(1_000);
+    exchange_with_repairs(&mut pair, 5_000, &mut flights);
+    let repairs = pair.client.stats().fec_repairs_sent;
+    let before = ALLOCATIONS.with(Cell::get);
+    exchange_with_repairs(&mut pair, 5_000, &mut flights);
+    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    let repairs = pair.client.stats().fec_repairs_sent - repairs;
+    assert!(repairs > 500, "{repairs}");
+    // What comes before its turn is kept: 100 losses hold up a few messages each.
+    assert!(allocations < 1_000, "{allocations} allocations for 5,000 messages and {repairs} repairs");
 }
 
 /// Sends `count` symbols, of which every tenth and eleventh are lost, with two repairs for every eight.

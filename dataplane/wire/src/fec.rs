@@ -149,6 +149,12 @@ pub fn put_symbol(out: &mut Writer<'_>, number: u64) {
     out.put_varint(number);
 }
 
+/// How many bytes [`put_repair`] writes.
+#[must_use]
+pub const fn repair_overhead_bytes(last: u64) -> usize {
+    1 + varint_len(last) + 1 + 1
+}
+
 /// Writes the head of REPAIR; its payload follows, up to the end of the packet.
 pub fn put_repair(out: &mut Writer<'_>, last: u64, count: u8, index: u8) {
     out.put_u8(TYPE_REPAIR);

@@ -175,6 +175,21 @@ impl<'a> Writer<'a> {
         self.offset += bytes.len();
     }
 
+    /// Appends zeros, for the caller to write over. Panics when they do not fit.
+    pub fn put_zeros(&mut self, bytes: usize) -> &mut [u8] {
+        let start = self.offset;
+        self.offset += bytes;
+        let zeros = &mut self.bytes[start..self.offset];
+        zeros.fill(0);
+        zeros
+    }
+
+    /// Takes out a part of what was written; what was written behind it moves up.
+    pub fn remove(&mut self, part: std::ops::Range<usize>) {
+        self.bytes.copy_within(part.end..self.offset, part.start);
+        self.offset -= part.len();
+    }
+
     /// Appends one byte. Panics when it does not fit.
     pub fn put_u8(&mut self, byte: u8) {
         self.put(&[byte]);

@@ -44,6 +44,11 @@ impl ReceiveChannels {
         Self { channels: Default::default(), credit: ReceiveCredit::new(window_bytes), credit_lost: 0 }
     }
 
+    /// All bytes that have come on reliable channels, each counted once.
+    pub(crate) const fn received_bytes(&self) -> u64 {
+        self.credit.received()
+    }
+
     /// The memory of messages that cannot be delivered yet.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.reliable().map(|(_, reliable)| reliable.held_bytes()).sum()

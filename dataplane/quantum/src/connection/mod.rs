@@ -1,5 +1,6 @@
 //! One connection: the conductor of the parts that the other files describe.
 
+mod fec;
 mod footprint;
 mod handshake;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use wire::limits::INITIAL_DATAGRAM_BYTES;
 use wire::sync::Channel;
 use wire::{Code, Guuid, Span, Ticket, Time};
 
+use self::fec::Fec;
 pub use self::footprint::Footprint;
 pub use self::handshake::ConnectError;
 pub(crate) use self::handshake::{AcceptError, Acceptor};
@@ -38,6 +40,7 @@ use crate::config::Config;
 use crate::congestion::{CongestionController, PathModel, controller};
 use crate::connection_ids::ConnectionIds;
 use crate::delivery::DeliveryRate;
+use crate::fec::WINDOW_SYMBOLS_MAX;
 use crate::flow::SendCredit;
 use crate::key_update::PhasedKeys;
 use crate::loss::LossDetector;
@@ -240,6 +243,7 @@ pub struct Connection {
     close_due: bool,
     close_sent: Time,
     amplification: Amplification,
+    fec: Fec,
     events: VecDeque<Event>,
     stats: ConnectionStats,
 }
@@ -306,6 +310,7 @@ impl Connection {
             close_due: false,
             close_sent: Time::ZERO,
             amplification: Amplification { is_validated: is_client, received_bytes: 0, sent_bytes: 0 },
+            fec: Fec::default(),
             events: VecDeque::new(),
             stats: ConnectionStats::default(),
             config,
@@ -416,6 +421,7 @@ impl Connection {
         let idle = Span::from_us(peer.idle_timeout_ms.saturating_mul(1_000));
         self.idle_timeout = self.idle_timeout.min(idle.max(crate::config::IDLE_TIMEOUT_MIN));
         self.reset_token = token_of(peer).filter(|_| self.is_client());
+        self.fec.peer_window = peer.fec_window.min(WINDOW_SYMBOLS_MAX as u64) as u8;
         self.send_credit.raise(peer.max_data);
         self.send_channels.raise_all_credit(peer.max_channel_data);
     }
@@ -445,6 +451,7 @@ impl Connection {
     fn release(&mut self) {
         self.receive_channels = ReceiveChannels::new(self.config.receive_window_bytes);
         self.send_channels = SendChannels::new(0);
+        self.release_fec();
         self.queued_bytes = 0;
         self.is_blocked = false;
         self.client_handshake = None;

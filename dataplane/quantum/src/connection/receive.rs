@@ -13,6 +13,16 @@ use crate::congestion::{AckSample, LossEvent, LostPacket};
 use crate::rtt::GRANULARITY;
 use crate::sent_packets::{Fate, SentFrame, SentPacket};
 
+/// A rule that the peer has broken: the code to close with, and what it did.
+pub(super) type Violation = (Code, &'static str);
+
+const fn is_ack_eliciting(frame: &Frame<'_>) -> bool {
+    !matches!(
+        frame,
+        Frame::Ack(_) | Frame::Padding | Frame::Close { .. } | Frame::Recovered(_) | Frame::LossReport(_)
+    )
+}
+
 /// A DATA packet that has not been opened yet.
 #[derive(Clone, Copy)]
 struct Arrival {
@@ -115,6 +125,7 @@ impl Connection {
         if is_newest {
             self.adopt_id(id);
         }
+        self.on_fec_packet(now, number);
         let frames = self.handle_payload(now, number, payload, sink);
         if self.is_closed() {
             return false;
@@ -148,8 +159,8 @@ impl Connection {
                 }
             };
             paths.note(&frame);
-            is_eliciting |= !matches!(frame, Frame::Ack(_) | Frame::Padding | Frame::Close { .. });
-            if let Err((code, what)) = self.handle_frame(now, &frame, &mut previous, sink) {
+            is_eliciting |= is_ack_eliciting(&frame);
+            if let Err((code, what)) = self.handle_frame(now, number, &frame, &mut previous, sink) {
                 self.violation(now, code, what);
             }
         }
@@ -159,13 +170,14 @@ impl Connection {
         paths
     }
 
-    fn handle_frame(
+    pub(super) fn handle_frame(
         &mut self,
         now: Time,
+        packet: u64,
         frame: &Frame<'_>,
         previous: &mut Option<(Channel, u64)>,
         sink: &mut impl MessageSink,
-    ) -> Result<(), (Code, &'static str)> {
+    ) -> Result<(), Violation> {
         match *frame {
             Frame::Padding | Frame::Ping | Frame::PathChallenge(_) | Frame::PathResponse(_) => Ok(()),
             Frame::NewConnectionId(ref new) => self.handle_new_connection_id(new),
@@ -199,15 +211,20 @@ impl Connection {
                 *previous = Some((channel, sequence));
                 self.handle_message(channel, sequence, payload, sink)
             }
-            Frame::Symbol(_) | Frame::Repair(_) => Err((Code::Protocol, "a repair that was not asked for")),
-            Frame::Recovered(_) | Frame::LossReport(_) => Err((Code::Protocol, "an answer to no repair")),
+            Frame::Symbol(ref symbol) => self.handle_symbol(now, packet, symbol, sink),
+            Frame::Repair(ref repair) => self.handle_repair(now, packet, repair, sink),
+            Frame::Recovered(recovered) => self.handle_recovered(recovered),
+            Frame::LossReport(ref report) => {
+                self.handle_loss_report(now, report);
+                Ok(())
+            }
             Frame::Fragment(ref fragment) => self.handle_fragment(fragment, sink),
             Frame::Latest(ref latest) => self.handle_latest(latest, sink),
         }
     }
 
     /// RFC 9002, sections 5 to 7.
-    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>) -> Result<(), (Code, &'static str)> {
+    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>) -> Result<(), Violation> {
         if ack.largest >= self.sent.next_number() {
             return Err((Code::Protocol, "acknowledgement of a packet that was never sent"));
         }
@@ -282,21 +299,32 @@ impl Connection {
         let acked = if is_of_path { u64::from(packet.bytes) } else { 0 };
         self.delivery.on_delivered(now, acked);
         self.sent.set_fate(number, Fate::Done);
-        let mut freed = 0;
+        self.on_fec_acked(number);
         for frame in self.sent.frames(&packet) {
+            if let SentFrame::Ack { largest } = frame {
+                self.acks.on_ack_of_ack(largest);
+            }
+        }
+        self.ack_messages(&packet);
+        Some(acked)
+    }
+
+    /// The peer has the messages that a packet carried.
+    pub(super) fn ack_messages(&mut self, packet: &SentPacket) {
+        let mut freed = 0;
+        for frame in self.sent.frames(packet) {
             match frame {
                 SentFrame::Messages { .. } | SentFrame::Fragment { .. } | SentFrame::Latest { .. } => {
                     freed += self.send_channels.on_ack(frame);
                 }
-                SentFrame::Ack { largest } => self.acks.on_ack_of_ack(largest),
-                SentFrame::MaxData
+                SentFrame::Ack { .. }
+                | SentFrame::MaxData
                 | SentFrame::MaxChannelData(_)
                 | SentFrame::NewConnectionId(_)
                 | SentFrame::RetireConnectionId(_) => {}
             }
         }
         self.free(freed);
-        Some(acked)
     }
 
     /// Declares packets lost and queues what they carried.
@@ -311,9 +339,11 @@ impl Connection {
                 if self.sent.is_of_path(number) {
                     self.count_loss(now, &packet);
                 }
-                self.resend(&packet);
+                let scope = self.resend_of_lost(now, number);
+                self.resend(&packet, scope);
             }
         }
+        let oldest_held = self.review_held(now, !lost.is_empty());
         let is_of_path = lost.last().is_some_and(|&number| self.sent.is_of_path(number));
         if let Some(losses) = found.filter(|_| is_of_path) {
             let event = LossEvent {
@@ -328,7 +358,7 @@ impl Connection {
         }
         self.lost_scratch = lost;
         let lost_before = Time::from_us(now.as_us().saturating_sub(span.times(2).as_us()));
-        self.sent.forget_front(lost_before);
+        self.sent.forget_front(oldest_held.map_or(lost_before, |sent| sent.min(lost_before)));
     }
 
     /// A packet counts as lost, whether or not what it carried must be sent again.

@@ -1,5 +1,6 @@
 //! Writing packets.
 
+use wire::fec::{put_symbol, symbol_overhead_bytes};
 use wire::frame::{self, put_close};
 use wire::header::{HEADER_BYTES, TAG_BYTES};
 use wire::limits::INITIAL_DATAGRAM_BYTES;
@@ -7,6 +8,7 @@ use wire::varint::Writer;
 use wire::{Header, PacketType, Time};
 use zerocopy::IntoBytes;
 
+use super::fec::REPAIR_EXCESS_BYTES;
 use super::ids::RETIRED_TIMEOUTS;
 use super::{Connection, Side, State};
 use crate::channels::{Packet, Tally, WrittenMessages};
@@ -23,12 +25,27 @@ pub(super) const DATAGRAM_BYTES_MIN: usize = HEADER_BYTES + 64 + TAG_BYTES;
 pub(super) const AMPLIFICATION_MAX: u64 = 3;
 /// After so many packets of acknowledgements alone, one asks for an acknowledgement itself.
 const ACKS_WITHOUT_PING_MAX: u32 = 16;
+/// The most that an acknowledgement of one range takes; more ranges come along where there is room.
+const ACK_BYTES_MAX: usize = 1 + 10 + 10 + 10 + 1;
 
 /// What is written into one packet.
 #[derive(Default)]
 struct Written {
     any: bool,
     is_eliciting: bool,
+    /// Where the symbol begins, to the end of the packet.
+    symbol_start: Option<usize>,
+}
+
+/// What of a packet is sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Resend {
+    /// All that must arrive.
+    All,
+    /// All but what repairs protect.
+    Unprotected,
+    /// What repairs protect.
+    Protected,
 }
 
 /// Datagrams for one peer, one behind the other, all of one size but the last, which may be shorter: what one
@@ -84,7 +101,7 @@ impl Connection {
             State::Handshaking => self.transmit_initial(now, buffer),
             State::Established => match self.transmit_reply(buffer) {
                 Some(length) => Some(length),
-                None => self.transmit_data(now, buffer, is_train),
+                None => self.transmit_established(now, buffer, is_train),
             },
             State::Closing => self.transmit_close(now, buffer),
             State::Draining | State::Drained => None,
@@ -115,9 +132,25 @@ impl Connection {
         self.amplification_room() < DATAGRAM_BYTES_MIN
     }
 
+    /// Data first: repairs that are due cover it then. An acknowledgement rides on a repair.
+    fn transmit_established(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
+        if self.has_data()
+            && let Some(length) = self.transmit_data(now, buffer, is_train)
+        {
+            return Some(length);
+        }
+        match self.transmit_repair(now, buffer) {
+            Some(length) => Some(length),
+            None => self.transmit_data(now, buffer, is_train),
+        }
+    }
+
     fn transmit_data(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
         self.expire_messages(now);
         let may_send = self.may_send(now);
+        if !may_send && self.has_messages() {
+            self.note_backlog(now);
+        }
         let is_path_due = self.is_path_frame_due();
         let is_wanted = is_path_due || self.acks.is_due(now) || (may_send && self.has_data());
         let room = self.datagram_room(buffer);
@@ -129,8 +162,12 @@ impl Connection {
         if self.is_closed() {
             return None;
         }
+        let may_protect = may_send && !is_path_due && self.has_messages();
+        let symbol = self.next_symbol(now).filter(|_| may_protect);
+        let room = if symbol.is_some() { room.min(self.datagram_bytes - REPAIR_EXCESS_BYTES) } else { room };
+        let retransmitted_before = self.stats.bytes_retransmitted;
         let mut out = Writer::new(&mut buffer[HEADER_BYTES..room - TAG_BYTES]);
-        let written = self.write_frames(now, &mut out, may_send);
+        let written = self.write_frames(now, &mut out, may_send, symbol);
         if !written.any {
             return None;
         }
@@ -143,6 +180,10 @@ impl Connection {
         }
         let length = HEADER_BYTES + out.len() + TAG_BYTES;
         let datagram = &mut buffer[..length];
+        if let Some(start) = written.symbol_start {
+            let is_resend = self.stats.bytes_retransmitted > retransmitted_before;
+            self.on_symbol_sent(now, datagram, HEADER_BYTES + start, is_resend);
+        }
         self.seal(now, datagram)?;
         self.finish_packet(now, length, written.is_eliciting);
         Some(length)
@@ -212,24 +253,51 @@ impl Connection {
     /// Whether there is anything but acknowledgements to send.
     fn has_data(&self) -> bool {
         self.ping_due
-            || self.send_channels.has_pending(&self.send_credit)
+            || self.has_messages()
             || self.receive_channels.has_credit_update()
             || self.is_id_frame_due()
     }
 
-    fn write_frames(&mut self, now: Time, out: &mut Writer<'_>, may_send: bool) -> Written {
-        let mut written = Written::default();
-        if self.acks.is_pending()
-            && let Some(largest) = self.acks.write(now, out)
-        {
-            self.sent.push_frame(SentFrame::Ack { largest });
-            written.any = true;
+    fn has_messages(&self) -> bool {
+        self.send_channels.has_pending(&self.send_credit)
+    }
+
+    /// Writes what is to be acknowledged, with at least `reserve_bytes` left; returns whether it wrote anything.
+    pub(super) fn write_acks(&mut self, now: Time, out: &mut Writer<'_>, reserve_bytes: usize) -> bool {
+        if !self.acks.is_pending() || out.remaining() < reserve_bytes + ACK_BYTES_MAX {
+            return false;
         }
+        self.write_fec_answers(now, out, reserve_bytes + ACK_BYTES_MAX);
+        let Some(largest) = self.acks.write(now, out) else { return false };
+        self.sent.push_frame(SentFrame::Ack { largest });
+        true
+    }
+
+    /// `symbol` is the number of the symbol that the messages make.
+    fn write_frames(
+        &mut self,
+        now: Time,
+        out: &mut Writer<'_>,
+        may_send: bool,
+        symbol: Option<u64>,
+    ) -> Written {
+        let mut written = Written { any: self.write_acks(now, out, 0), ..Written::default() };
         written.is_eliciting = self.write_path_frames(out);
         if may_send {
             let credit = self.receive_channels.write_credit(out, &mut self.sent);
             let ids = self.write_id_frames(out);
+            let before = out.len();
+            let number = symbol.filter(|&number| out.remaining() > symbol_overhead_bytes(number));
+            if let Some(number) = number {
+                put_symbol(out, number);
+            }
+            let start = out.len();
             let messages = self.write_messages(now, out);
+            if messages.is_protected {
+                written.symbol_start = number.map(|_| start);
+            } else {
+                out.remove(before..start);
+            }
             written.is_eliciting |= credit || ids || messages.any;
         }
         self.acks_without_ping = if written.is_eliciting { 0 } else { self.acks_without_ping + 1 };
@@ -289,9 +357,18 @@ impl Connection {
     }
 
     /// Queues again what `packet` carried, as far as it still matters.
-    pub(super) fn resend(&mut self, packet: &SentPacket) {
+    pub(super) fn resend(&mut self, packet: &SentPacket, scope: Resend) {
         let retired_until = self.last_received + self.probe_timeout().times(RETIRED_TIMEOUTS);
         for sent in self.sent.frames(packet) {
+            let is_protected = matches!(
+                sent,
+                SentFrame::Messages { .. } | SentFrame::Fragment { .. } | SentFrame::Latest { .. }
+            );
+            match scope {
+                Resend::Unprotected if is_protected => continue,
+                Resend::Protected if !is_protected => continue,
+                _ => {}
+            }
             match sent {
                 SentFrame::Messages { .. } | SentFrame::Fragment { .. } | SentFrame::Latest { .. } => {
                     self.send_channels.on_lost(sent);

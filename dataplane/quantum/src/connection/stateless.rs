@@ -4,6 +4,7 @@ use wire::header::VERSION;
 use wire::{Code, Time};
 
 use super::initial::tag_of;
+use super::send::Resend;
 use super::{ClosedBy, Connection, State};
 use crate::cookie::read_retry;
 use crate::reset::is_reset;
@@ -32,7 +33,7 @@ impl Connection {
         self.last_received = now;
         // Not lost, and no sign of congestion: it was read, and is not wanted.
         if let Some(packet) = self.sent.set_fate(INITIAL_NUMBER, Fate::Done) {
-            self.resend(&packet);
+            self.resend(&packet, Resend::All);
             self.sent.forget_front(now);
         }
     }

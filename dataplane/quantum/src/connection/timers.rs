@@ -26,7 +26,7 @@ impl Connection {
                 let idle = Some(self.idle_at());
                 let ids = self.ids.as_ref().and_then(|ids| ids.timeout());
                 let life = [self.deadline, idle, self.keep_alive_at(), self.path_timeout(), keys, ids];
-                [loss, acks, pacer].into_iter().chain(life).flatten().min()
+                [loss, acks, pacer, self.fec_timeout()].into_iter().chain(life).flatten().min()
             }
         }
     }
@@ -67,6 +67,7 @@ impl Connection {
         }
         self.check_application_limited();
         self.pacer.on_timeout(now);
+        self.handle_fec_timeout(now);
         if self.keep_alive_at().is_some_and(|at| at <= now) {
             self.ping_due = true;
         }
@@ -89,7 +90,8 @@ impl Connection {
         // The oldest packet goes out again, without being given up: its acknowledgement may be on the way.
         let oldest = self.sent.in_flight().next().copied();
         if let Some(oldest) = oldest {
-            self.resend(&oldest);
+            let scope = self.resend_of_doubtful(oldest.number);
+            self.resend(&oldest, scope);
         }
         self.ping_due = true;
     }

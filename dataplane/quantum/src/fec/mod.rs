@@ -10,10 +10,19 @@ mod decoder;
 mod elimination;
 mod encoder;
 mod engine;
+mod estimate;
+mod loss_runs;
+mod policy;
+mod receiver;
+mod recovery_times;
+mod sender;
 
 pub use decoder::{Decoder, Outcome};
 pub use encoder::Encoder;
 pub use engine::Engine;
+pub(crate) use receiver::FecReceiver;
+pub use recovery_times::RecoveryTimes;
+pub(crate) use sender::{FecSender, Verdict};
 
 use wire::header::{HEADER_BYTES, TAG_BYTES};
 use wire::limits::DATAGRAM_BYTES_MAX;

@@ -308,7 +308,11 @@ impl Pair {
 
     /// A pair whose handshake is complete.
     pub fn connected(seed: u64, link: Link) -> Self {
-        let mut pair = Self::new(seed, Link { loss: 0, flips: 0, ..link });
+        Self::connected_with(seed, link, Config::default())
+    }
+
+    pub fn connected_with(seed: u64, link: Link, config: Config) -> Self {
+        let mut pair = Self::with_config(seed, Link { loss: 0, flips: 0, ..link }, config);
         pair.run_until(Span::from_ms(5_000), |pair| {
             pair.client.is_established() && pair.node.connections().any(|(c, _)| c.is_established())
         });
