@@ -36,6 +36,7 @@ mod log;
 mod machine;
 mod message;
 mod op;
+mod packet;
 mod pair;
 pub mod ring;
 mod seal;
@@ -51,6 +52,7 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     ack::visit(visitor);
     congestion::visit(visitor);
     fec::visit(visitor);
+    packet::visit(visitor);
     message::visit(visitor);
     ring::visit(visitor);
     op::visit(visitor);

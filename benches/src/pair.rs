@@ -111,6 +111,18 @@ impl Pair {
         }
     }
 
+    /// The next datagram of the client, written where the caller wants it; 0 when there is none.
+    pub(crate) fn transmit_into(&mut self, buffer: &mut [u8]) -> usize {
+        self.now.mono += STEP;
+        self.client.poll_transmit(self.now.mono, buffer).unwrap_or(0)
+    }
+
+    /// The node's application has taken so much.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.at_node.bytes = 0;
+        self.node.consume(self.at_node.key, Channel::Sync, bytes);
+    }
+
     /// The next datagram of the client, taken out of the machine.
     pub(crate) fn transmit(&mut self) -> Option<Vec<u8>> {
         let length = self.client.poll_transmit(self.now.mono, &mut self.buffer)?;
