@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use perf::error::Result;
 use perf::node_child::{self, ServeArgs};
 use perf::serve::PeerArgs;
-use perf::workloads::{bulk, connect, fanout, join_storm, ops, presence, replay, rtt, soak, stages};
+use perf::workloads::{bulk, connect, fanout, flood, join_storm, ops, presence, replay, rtt, soak, stages};
 use perf::{compare, context, impair, report, serve};
 
 /// The harness counts what its threads and the node's shards allocate.
@@ -32,6 +32,8 @@ enum Command {
     Bulk(bulk::Args),
     /// What a connection costs to make, to have, and until its first answer.
     Connect(connect::Args),
+    /// What a flood of forged first packets costs those who are connected.
+    Flood(flood::Args),
     /// How many small edits become durable, and when they are durable and with the readers.
     Ops(ops::OpsArgs),
     /// One types, and many read: how long until each reader has an edit, and the last one.
@@ -78,6 +80,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Rtt(args) => rtt::run(&args),
         Command::Bulk(args) => bulk::run(&args),
         Command::Connect(args) => connect::run(&args),
+        Command::Flood(args) => flood::run(&args),
         Command::Ops(args) => ops::run(&args),
         Command::Fanout(args) => fanout::run(&args),
         Command::Presence(args) => presence::run(&args),

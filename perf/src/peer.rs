@@ -33,6 +33,9 @@ pub enum Request {
     Stamped = 3,
     /// Reply with the ages of [`Request::Stamped`] messages, from that of this number on: see [`Ages`].
     Ages = 4,
+    /// Reply with what the server's transport has counted: this header, then a JSON object of numbers by name. Only of
+    /// transports that count.
+    Counters = 5,
 }
 
 /// Request (1 byte), 7 bytes of zero, number (64 bits, little endian).
@@ -119,6 +122,7 @@ impl MessageHeader {
             2 => Request::Total,
             3 => Request::Stamped,
             4 => Request::Ages,
+            5 => Request::Counters,
             _ => return None,
         };
         let (_, number) = header.split_last_chunk::<8>()?;
@@ -158,6 +162,7 @@ impl Responder {
                 None
             }
             Request::Ages => Some(self.ages.reply(header)),
+            Request::Counters => None,
         }
     }
 }

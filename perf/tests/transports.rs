@@ -241,3 +241,19 @@ fn is_server(id: u32) -> bool {
     let command = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
     command.split(|byte| *byte == 0).any(|word| word == b"serve")
 }
+
+#[test]
+fn a_flood_is_not_refused_or_keeps_echoes_from_coming() {
+    let effort = ["--seconds", "0.3", "--warmup-seconds", "0.05", "--repeats", "1", "--rate", "100"];
+    let (report, _directory) = measure(
+        &[["flood", "--flood-rate", "1000", "--kind", "forged-ticket,replayed"].as_slice(), &effort].concat(),
+    );
+    assert_eq!(report.runs.len(), 4, "none, one that goes elsewhere, and two");
+    for run in &report.runs {
+        assert!(passed(run).latencies["round_trip"].count > 10, "{}", run.subject);
+        assert_eq!(run.figures["connections_made"].median, 0.0, "{}", run.subject);
+    }
+    let refused = |index: usize| report.runs[index].figures["ticket_forged"].median;
+    assert_eq!((refused(0), refused(1)), (0.0, 0.0));
+    assert!(refused(2) > 200.0, "{}", refused(2));
+}

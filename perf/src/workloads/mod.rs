@@ -7,6 +7,7 @@ pub mod bulk;
 pub mod connect;
 pub mod delivery;
 pub mod fanout;
+pub mod flood;
 pub mod join_storm;
 pub mod ops;
 pub mod presence;

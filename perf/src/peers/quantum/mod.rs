@@ -2,9 +2,11 @@
 
 mod client;
 mod crowd;
+mod forger;
 mod server;
 mod setup;
 
+pub use self::forger::{Forgery, forge};
 use self::setup::MESSAGE_BYTES_MAX;
 use super::Peer;
 

@@ -1,6 +1,6 @@
 //! The server: the loop of a shard without documents and log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use rt::{Clock, PacketRing, PacketRingConfig, Sent, Train};
 use wire::{Ecn, Span, Time};
 
 use super::setup::{Issuer, bind_server, config, entropy, now};
-use crate::peer::{Ready, Responder};
+use crate::peer::{MESSAGE_HEADER_BYTES, MessageHeader, Ready, Request, Responder};
 use crate::peers::ServerContext;
 use crate::result::Waiting;
 
@@ -27,13 +27,19 @@ struct Inbox {
     responder: Responder,
     /// Replies that the transport has not taken yet.
     replies: VecDeque<(ConnectionKey, Bytes)>,
+    /// Who asks for the endpoint's counters.
+    asking: Vec<(ConnectionKey, MessageHeader)>,
     /// Credit to give back.
     consumed: Vec<(ConnectionKey, usize)>,
 }
 
 impl MessageSink for Inbox {
     fn on_message(&mut self, from: ConnectionKey, _: Channel, message: &[u8]) {
-        if let Some(reply) = self.responder.handle_message(message) {
+        if let Some(header) =
+            MessageHeader::read(message).filter(|header| header.request == Request::Counters)
+        {
+            self.asking.push((from, header));
+        } else if let Some(reply) = self.responder.handle_message(message) {
             self.replies.push_back((from, Bytes::copy_from_slice(reply)));
         }
         match self.consumed.last_mut() {
@@ -60,7 +66,6 @@ pub(super) fn serve(context: &ServerContext<'_>) -> io::Result<()> {
     let issuer = Issuer::generate()?;
     let limits = EndpointLimits {
         connections_max: CONNECTIONS_MAX,
-        half_open_max: CONNECTIONS_MAX,
         used_ids_max: CONNECTIONS_MAX,
         ..EndpointLimits::default()
     };
@@ -121,6 +126,13 @@ impl Server {
     fn answer(&mut self) {
         for (key, bytes) in self.inbox.consumed.drain(..) {
             self.endpoint.consume(key, Channel::Sync, bytes);
+        }
+        while let Some((key, header)) = self.inbox.asking.pop() {
+            let counters: BTreeMap<_, _> = self.endpoint.stats().fields().collect();
+            let mut reply = vec![0; MESSAGE_HEADER_BYTES];
+            header.write(&mut reply);
+            reply.extend_from_slice(serde_json::json!(counters).to_string().as_bytes());
+            self.inbox.replies.push_back((key, reply.into()));
         }
         while let Some((key, reply)) = self.inbox.replies.pop_front() {
             // A reply to a connection that is gone goes with it.
