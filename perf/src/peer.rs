@@ -77,6 +77,15 @@ pub trait Client {
     }
 }
 
+/// Makes connections whose first message does not wait for the server.
+pub trait EarlyConnector {
+    /// A new connection: its first message may be sent at once, and leaves with the first packet.
+    ///
+    /// # Errors
+    /// The transport is broken, or would have to wait.
+    fn connect(&mut self) -> io::Result<Box<dyn Client>>;
+}
+
 /// A server that is ready: its address and what a client needs besides, such as a certificate.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Ready {

@@ -30,6 +30,7 @@ pub const PEER: Peer = Peer {
     message_bytes_max,
     serve,
     connect,
+    prepare_early: None,
     gather: None,
 };
 

@@ -30,7 +30,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
 use crate::error::{Error, Result};
-use crate::peer::{Client, Crowd, Ready};
+use crate::peer::{Client, Crowd, EarlyConnector, Ready};
 use crate::result::Waiting;
 use crate::stall::StallMeter;
 
@@ -68,6 +68,10 @@ pub type Connect = fn(&ClientContext<'_>) -> io::Result<Box<dyn Client>>;
 /// Makes a client of many connections, none of them made yet.
 pub type Gather = fn(&ClientContext<'_>) -> io::Result<Box<dyn Crowd>>;
 
+/// Makes a maker of clients whose first message leaves before the server has answered, with whatever that needs to have
+/// been agreed on before.
+pub type Prepare = fn(&ClientContext<'_>) -> io::Result<Box<dyn EarlyConnector>>;
+
 /// One transport under test.
 #[derive(Clone, Copy)]
 pub struct Peer {
@@ -85,6 +89,8 @@ pub struct Peer {
     pub serve: Serve,
     /// Makes its client.
     pub connect: Connect,
+    /// Makes clients whose first message does not wait for a handshake, where there is one that it could wait for.
+    pub prepare_early: Option<Prepare>,
     /// Makes many connections, where that means something.
     pub gather: Option<Gather>,
 }

@@ -27,7 +27,7 @@ use super::path::SOCKET_BUFFER_BYTES;
 use super::quinn_polling::PollingRuntime;
 use super::stream_client::{self, ByteStream, StreamClient};
 use super::{ClientContext, Peer, ServerContext};
-use crate::peer::{Client, Crowd, MessageHeader, Ready, Request, Responder, Sent};
+use crate::peer::{Client, Crowd, EarlyConnector, MessageHeader, Ready, Request, Responder, Sent};
 use crate::result::Waiting;
 
 /// One bidirectional stream: reliable and in order.
@@ -39,6 +39,7 @@ pub const STREAM: Peer = Peer {
     message_bytes_max: |_| STREAM_MESSAGE_BYTES_MAX,
     serve,
     connect: connect_stream,
+    prepare_early: Some(prepare_early),
     gather: Some(gather),
 };
 
@@ -51,6 +52,7 @@ pub const DATAGRAM: Peer = Peer {
     message_bytes_max: |packet_bytes| usize::from(packet_bytes) - DATAGRAM_OVERHEAD_BYTES,
     serve,
     connect: connect_datagram,
+    prepare_early: None,
     gather: None,
 };
 
@@ -72,6 +74,9 @@ const PENDING_BYTES_MAX: usize = 1 << 20;
 
 /// What it assumes of the round trip before the first one: ours are short.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(1);
+
+/// How long a server's ticket may take to come after its handshake.
+const TICKET_WAIT: Duration = Duration::from_millis(100);
 
 /// Serves streams and datagrams.
 fn serve(context: &ServerContext<'_>) -> io::Result<()> {
@@ -101,6 +106,47 @@ fn connect_stream(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
         io::Result::Ok((endpoint, send, receive))
     })?;
     Ok(Box::new(StreamClient::new(driver, Stream { send, receive }, PENDING_BYTES_MAX, endpoint)))
+}
+
+/// 0-RTT: what a connection before agreed on.
+struct Early {
+    config: ClientConfig,
+    server: SocketAddr,
+    waiting: Waiting,
+    packet_bytes: u16,
+}
+
+/// Makes one connection and waits for the ticket with which the next ones resume it.
+fn prepare_early(context: &ClientContext<'_>) -> io::Result<Box<dyn EarlyConnector>> {
+    let (server, waiting, packet_bytes) = (context.ready.address, context.waiting, context.packet_bytes);
+    let config = client_config(&context.ready.secret, packet_bytes)?;
+    let (driver, runtime) = driver(waiting)?;
+    driver.run(async {
+        let mut endpoint = endpoint(runtime, None, packet_bytes)?;
+        endpoint.set_default_client_config(config.clone());
+        let connection = connect(&endpoint, server).await?;
+        tokio::time::sleep(TICKET_WAIT).await;
+        connection.close(VarInt::from_u32(0), b"");
+        endpoint.wait_idle().await;
+        io::Result::Ok(())
+    })?;
+    Ok(Box::new(Early { config, server, waiting, packet_bytes }))
+}
+
+impl EarlyConnector for Early {
+    fn connect(&mut self) -> io::Result<Box<dyn Client>> {
+        let (driver, runtime) = driver(self.waiting)?;
+        let (endpoint, send, receive) = driver.run(async {
+            let mut endpoint = endpoint(runtime, None, self.packet_bytes)?;
+            endpoint.set_default_client_config(self.config.clone());
+            let connecting = endpoint.connect(self.server, SERVER_NAME).map_err(io::Error::other)?;
+            let refused = |_| io::Error::other("quinn has no ticket to resume a connection with");
+            let (connection, _) = connecting.into_0rtt().map_err(refused)?;
+            let (send, receive) = connection.open_bi().await?;
+            io::Result::Ok((endpoint, send, receive))
+        })?;
+        Ok(Box::new(StreamClient::new(driver, Stream { send, receive }, PENDING_BYTES_MAX, endpoint)))
+    }
 }
 
 fn connect_datagram(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
@@ -181,6 +227,7 @@ fn server_config(identity: &Identity, packet_bytes: u16) -> io::Result<ServerCon
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
         .map_err(io::Error::other)?;
     tls.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
+    tls.max_early_data_size = u32::MAX;
     let tls = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
     config.transport_config(transport(packet_bytes));
@@ -196,6 +243,7 @@ fn client_config(secret: &str, packet_bytes: u16) -> io::Result<ClientConfig> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
+    tls.enable_early_data = true;
     let tls = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(transport(packet_bytes));

@@ -31,6 +31,7 @@ pub const PEER: Peer = Peer {
     message_bytes_max: |_| STREAM_MESSAGE_BYTES_MAX,
     serve,
     connect,
+    prepare_early: None,
     gather: Some(gather),
 };
 

@@ -17,6 +17,7 @@ pub const PEER: Peer = Peer {
     message_bytes_max: |_| MESSAGE_BYTES_MAX,
     serve,
     connect,
+    prepare_early: None,
     gather: None,
 };
 

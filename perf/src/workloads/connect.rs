@@ -10,8 +10,8 @@ use super::{Measurement, Repeat, Title, choose, measure_all, ways_of_waiting};
 use crate::args::{Defaults, Transports};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::peer::{MESSAGE_HEADER_BYTES, MessageHeader, Request, Sent};
-use crate::peers::{Gather, Peer};
+use crate::peer::{EarlyConnector, MESSAGE_HEADER_BYTES, MessageHeader, Request, Sent};
+use crate::peers::{Gather, Peer, Prepare};
 use crate::record::{INTERVAL, Recorder};
 use crate::result::{Pace, Waiting};
 use crate::serve::PeerServer;
@@ -33,7 +33,8 @@ const _: () = assert!(MESSAGE_BYTES >= MESSAGE_HEADER_BYTES && STEP <= CONNECTIO
 
 /// The command line of `connect`.
 #[derive(ClapArgs, Clone, Debug)]
-#[command(after_help = "Example: aether-perf connect --peer quantum --connections 1000,10000,50000")]
+#[command(after_help = "Examples:\n  aether-perf connect --peer quantum --connections 1000,10000,50000\n  \
+                        aether-perf connect --first-only --network delay=10ms")]
 pub struct Args {
     /// Transports, packets, and what every measurement has.
     #[command(flatten)]
@@ -41,6 +42,9 @@ pub struct Args {
     /// How many connections there are, each a run of its own.
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000,10000,50000")]
     pub connections: Vec<usize>,
+    /// Time first answers alone, as through a network: --network delay=10ms.
+    #[arg(long)]
+    pub first_only: bool,
 }
 
 /// Runs the command.
@@ -52,9 +56,12 @@ pub fn run(args: &Args) -> Result<std::process::ExitCode> {
     for waiting in ways_of_waiting(&args.transports)? {
         let peers = choose(&args.transports)?;
         for peer in &peers {
-            measurements.push(Box::new(FirstReply { peer: *peer, waiting }));
+            measurements.push(Box::new(FirstReply { peer: *peer, prepare: None, waiting }));
+            if let Some(prepare) = peer.prepare_early {
+                measurements.push(Box::new(FirstReply { peer: *peer, prepare: Some(prepare), waiting }));
+            }
         }
-        for &connections in &args.connections {
+        for &connections in args.connections.iter().filter(|_| !args.first_only) {
             if !(1..=CONNECTIONS_MAX).contains(&connections) {
                 return Err(Error::Usage(format!(
                     "--connections {connections}: 1 to {CONNECTIONS_MAX} are possible"
@@ -151,15 +158,24 @@ impl Measurement for Connections {
 pub struct FirstReply {
     /// From whom.
     pub peer: Peer,
+    /// Where the first message does not wait for the handshake.
+    pub prepare: Option<Prepare>,
     /// How both ends wait.
     pub waiting: Waiting,
 }
 
 impl FirstReply {
-    fn once(&self, server: &PeerServer) -> std::io::Result<Option<Duration>> {
+    fn once(
+        &self,
+        server: &PeerServer,
+        early: Option<&mut Box<dyn EarlyConnector>>,
+    ) -> std::io::Result<Option<Duration>> {
         let began = Instant::now();
         let deadline = began + REPLY_MAX;
-        let mut client = (self.peer.connect)(&server.client_context())?;
+        let mut client = match early {
+            Some(early) => early.connect()?,
+            None => (self.peer.connect)(&server.client_context())?,
+        };
         let mut message = [0; MESSAGE_BYTES];
         MessageHeader { request: Request::Echo, number: 0 }.write(&mut message);
         let (mut sent, mut reply_at) = (false, None);
@@ -174,28 +190,28 @@ impl FirstReply {
 
 impl Measurement for FirstReply {
     fn title(&self) -> Title {
-        Title {
-            workload: "connect",
-            subject: self.peer.name.to_owned(),
-            waiting: self.waiting,
-            pace: Pace::Closed,
-            parameters: BTreeMap::from([("message_bytes".to_owned(), json!(MESSAGE_BYTES))]),
-        }
+        // Beside those that wait: what is compared is how soon there is an answer.
+        let subject = match self.prepare {
+            Some(_) => format!("{} (early data)", self.peer.name),
+            None => self.peer.name.to_owned(),
+        };
+        let parameters = BTreeMap::from([("message_bytes".to_owned(), json!(MESSAGE_BYTES))]);
+        Title { workload: "connect", subject, waiting: self.waiting, pace: Pace::Closed, parameters }
     }
 
     fn repeat(&mut self, context: &Context) -> Result<Repeat> {
+        let broke =
+            |source| Error::Transport { subject: self.peer.name.to_owned(), doing: "connecting", source };
         let server = PeerServer::start(&self.peer, self.waiting, context)?;
+        let mut early =
+            self.prepare.map(|prepare| prepare(&server.client_context())).transpose().map_err(broke)?;
         let mut repeat = Repeat::default();
         let mut recorder = Recorder::new(INTERVAL, Duration::from_secs(1));
         let began = Instant::now();
         for _ in 0..FIRST_REPLIES {
             context.check_interrupt()?;
             let at_ns = began.elapsed().as_nanos() as u64;
-            let first = self.once(&server).map_err(|source| Error::Transport {
-                subject: self.peer.name.to_owned(),
-                doing: "connecting",
-                source,
-            })?;
+            let first = self.once(&server, early.as_mut()).map_err(broke)?;
             match first {
                 Some(latency) => recorder.record(at_ns, latency.as_nanos() as u64),
                 None => repeat.findings.reasons.push(format!("no answer within {} s", REPLY_MAX.as_secs())),

@@ -10,7 +10,7 @@ use rt::{Clock, PacketRing, PacketRingConfig, Sent as RingSent, Train};
 use wire::{Ecn, Time};
 
 use super::setup::{Issuer, bind, config, now};
-use crate::peer::{Client, Sent};
+use crate::peer::{Client, EarlyConnector, Sent};
 use crate::peers::ClientContext;
 
 /// Datagrams sent in one turn, so that what comes in is never kept waiting long.
@@ -48,14 +48,7 @@ struct QuantumClient {
 /// Connects; returns when the server has answered.
 pub(super) fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>> {
     let issuer = Issuer::parse(&context.ready.secret)?;
-    let server = context.ready.address;
-    let socket: UdpSocket = bind()?;
-    socket.connect(server)?;
-    let ring = PacketRing::new(socket, PacketRingConfig::default()).map_err(io::Error::other)?;
-    let clock = Clock::new();
-    let connection = issuer.connect(now(clock), &config(context.packet_bytes))?;
-    let mut client =
-        QuantumClient { connection, ring, server, clock, is_connected: false, is_ready: true, due: None };
+    let mut client = begin(&issuer, context.ready.address, context.packet_bytes)?;
     let give_up = Instant::now() + PATIENCE;
     while !client.is_connected {
         if Instant::now() > give_up {
@@ -64,6 +57,34 @@ pub(super) fn connect(context: &ClientContext<'_>) -> io::Result<Box<dyn Client>
         client.turn(&mut |_| {})?;
     }
     Ok(Box::new(client))
+}
+
+/// A connection that has sent nothing yet.
+fn begin(issuer: &Issuer, server: SocketAddr, packet_bytes: u16) -> io::Result<QuantumClient> {
+    let socket: UdpSocket = bind()?;
+    socket.connect(server)?;
+    let ring = PacketRing::new(socket, PacketRingConfig::default()).map_err(io::Error::other)?;
+    let clock = Clock::new();
+    let connection = issuer.connect(now(clock), &config(packet_bytes))?;
+    Ok(QuantumClient { connection, ring, server, clock, is_connected: false, is_ready: true, due: None })
+}
+
+/// Nothing has to be agreed on before but the ticket, which comes from elsewhere.
+struct Early {
+    issuer: Issuer,
+    server: SocketAddr,
+    packet_bytes: u16,
+}
+
+pub(super) fn prepare_early(context: &ClientContext<'_>) -> io::Result<Box<dyn EarlyConnector>> {
+    let issuer = Issuer::parse(&context.ready.secret)?;
+    Ok(Box::new(Early { issuer, server: context.ready.address, packet_bytes: context.packet_bytes }))
+}
+
+impl EarlyConnector for Early {
+    fn connect(&mut self) -> io::Result<Box<dyn Client>> {
+        Ok(Box::new(begin(&self.issuer, self.server, self.packet_bytes)?))
+    }
 }
 
 impl QuantumClient {

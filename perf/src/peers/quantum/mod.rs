@@ -19,5 +19,6 @@ pub const PEER: Peer = Peer {
     message_bytes_max: |_| MESSAGE_BYTES_MAX,
     serve: server::serve,
     connect: client::connect,
+    prepare_early: Some(client::prepare_early),
     gather: Some(crowd::gather),
 };
