@@ -23,7 +23,8 @@ const OURS: &str = "quantum";
 pub const VIRTUAL: &str = "quantum-virtual";
 /// Those that it is held against: reliable, in order.
 const PEERS: [&str; 3] = [OURS, "quinn-stream", "kcp"];
-/// What is timed in virtual time besides: from the first evidence of a loss to the delivery of what was lost.
+/// What is timed in virtual time besides: from the first evidence of a loss to the delivery of what repairs brought back;
+/// of all that was lost, where they brought back nothing.
 const EVIDENCE: &str = "evidence_to_delivery";
 /// The relay's core is the server's, and both sleep: a median through it may be that much above that of virtual time, ms.
 const RELAY_P50_MS: f64 = 0.45;
@@ -143,7 +144,8 @@ fn virtual_run(checked: &Checked) -> Run {
         delivery.record(number * interval_ns, u64::from(us) * 1_000);
     }
     let mut evidence = Recorder::new(INTERVAL, length);
-    for &us in &measured.evidence_us {
+    let by_fec = &measured.evidence_fec_us;
+    for &us in if by_fec.is_empty() { &measured.evidence_us } else { by_fec } {
         evidence.record(0, u64::from(us) * 1_000);
     }
     let messages = measured.messages as f64;

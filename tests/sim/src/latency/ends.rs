@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use netem::{Direction, Mapping, Path, PathSpec};
 use quantum::{
-    Channel, Config, Connection, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now, SendError,
+    Channel, Config, Connection, ConnectionKey, ConnectionStats, Endpoint, EndpointLimits, Event,
+    MessageSink, Now, SendError,
 };
 use wire::{Access, Grant, Guuid, Ticket, TicketKeyRing, Time};
 
@@ -30,6 +31,8 @@ pub(super) trait Observer {
     fn on_client_sent(&mut self, _flow: usize, _datagram: &[u8]) {}
     /// A client's datagram has come to the node, which has not read it yet.
     fn on_arrived(&mut self, _now: Time, _flow: usize, _datagram: &[u8]) {}
+    /// The node has read that datagram; it has brought so many lost packets back out of repairs.
+    fn on_read(&mut self, _flow: usize, _recovered: u64) {}
     /// The node was given a message.
     fn on_message(&mut self, _now: Time, _flow: usize, _message: &[u8]) {}
     /// A client was given a message.
@@ -180,6 +183,7 @@ impl Ends {
 
     fn arrive_at_node(&mut self, flow: usize, mut datagram: Vec<u8>, observer: &mut impl Observer) {
         observer.on_arrived(self.now, flow, &datagram);
+        let before = self.recovered(flow);
         let now = self.both_clocks();
         let mut inbox = Inbox { observer, now: self.now, flow, is_node: true, opened: None, sync_bytes: 0 };
         self.node.handle_datagram(now, address(flow), &mut datagram, &mut inbox);
@@ -189,7 +193,13 @@ impl Ends {
         if let Some(key) = client.key.filter(|_| sync_bytes > 0) {
             self.node.consume(key, Channel::Sync, sync_bytes);
         }
+        observer.on_read(flow, self.recovered(flow) - before);
         self.spare.push(datagram);
+    }
+
+    /// Packets that the node has brought back out of repairs of a flow.
+    fn recovered(&self, flow: usize) -> u64 {
+        self.at_node(flow).map_or(0, |node| counter(node.stats(), "fec_recovered"))
     }
 
     fn arrive_at_client(&mut self, flow: usize, mut datagram: Vec<u8>, observer: &mut impl Observer) {
@@ -235,6 +245,11 @@ impl Ends {
     fn both_clocks(&self) -> Now {
         Now { mono: self.now, unix_ms: START_UNIX_MS + self.now.as_us() / 1_000 }
     }
+}
+
+/// A counter by its name; 0 when there is none.
+pub(super) fn counter(stats: &ConnectionStats, name: &str) -> u64 {
+    stats.fields().find(|(known, _)| *known == name).map_or(0, |(_, value)| value)
 }
 
 fn copied(spare: &mut Vec<Vec<u8>>, datagram: &[u8]) -> Vec<u8> {

@@ -19,5 +19,5 @@ pub use cli::LatencyArgs;
 pub use first_byte::{FirstByteArgs, FirstByteMeasured, first_bytes};
 pub use report::{Checked, Table, measure_rows};
 pub use rows::{MESSAGE_BYTES, ROWS, Row, Target};
-pub use run::{LatencyError, Measured, measure};
+pub use run::{FecCounts, LatencyError, Measured, measure};
 pub use sample::Percentiles;

@@ -8,7 +8,7 @@ use quantum::Config;
 use serde::Serialize;
 
 use super::rows::{Row, Target};
-use super::run::{LatencyError, Measured, measure};
+use super::run::{FecCounts, LatencyError, Measured, measure};
 
 /// A row, what it gave, and how that compares.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -42,7 +42,7 @@ impl Checked {
         check("p50", measured.latency.p50_ms, p50_ms);
         check("p99", measured.latency.p99_ms, p99_ms);
         check("p99.9", measured.latency.p999_ms, p999_ms);
-        check("evidence p99", measured.evidence.p99_ms, evidence_p99_ms);
+        check("evidence p99", measured.evidence_by_fec().p99_ms, evidence_p99_ms);
         // Both: neither end may pay what the other saves.
         check("bytes", sender_ratio.max(both_ratio), bytes_ratio);
         Self { row, measured, sender_ratio, both_ratio, missed }
@@ -92,17 +92,18 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<20}{:>9}{:>31}{:>20}{:>12}{:>12}{:>10}{:>10}{:>10}{:>9}  targets",
+            "{:<20}{:>9}{:>31}{:>24}{:>12}{:>12}{:>10}{:>10}{:>10}{:>9}{:>34}  targets",
             "loss",
             "messages",
             "p50 / p99 / p99.9 / max",
-            "evidence p99 / max",
+            "evidence p99 all / FEC",
             "bytes",
             "of both",
             "x sender",
             "x both",
             "packets",
             "again",
+            "repairs / back / late / wasted",
         )?;
         for Checked { row, measured, sender_ratio, both_ratio, missed } in &self.rows {
             let latency = measured.latency;
@@ -110,7 +111,9 @@ impl fmt::Display for Table {
                 "{:.2} / {:.2} / {:.2} / {:.1}",
                 latency.p50_ms, latency.p99_ms, latency.p999_ms, latency.max_ms
             );
-            let evidence = format!("{:.2} / {:.1}", measured.evidence.p99_ms, measured.evidence.max_ms);
+            let evidence = format!("{:.2} / {:.2}", measured.evidence.p99_ms, measured.evidence_fec.p99_ms);
+            let FecCounts { repairs, recovered, late, wasted } = measured.fec;
+            let repairs = format!("{repairs} / {recovered} / {late} / {wasted}");
             let target = row.target;
             let targets = format!(
                 "{} / {} / {}, evidence {}, bytes x {}",
@@ -124,7 +127,7 @@ impl fmt::Display for Table {
                 if missed.is_empty() { "met".to_owned() } else { format!("MISSED: {}", missed.join(", ")) };
             writeln!(
                 f,
-                "{:<20}{:>9}{times:>31}{evidence:>20}{:>12}{:>12}{sender_ratio:>10.3}{both_ratio:>10.3}{:>10}{:>9.0}  \
+                "{:<20}{:>9}{times:>31}{evidence:>24}{:>12}{:>12}{sender_ratio:>10.3}{both_ratio:>10.3}{:>10}{:>9.0}{repairs:>34}  \
                  {targets}: {verdict}",
                 row.name,
                 measured.messages,

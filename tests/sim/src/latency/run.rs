@@ -9,7 +9,7 @@ use serde::Serialize;
 use thiserror::Error;
 use wire::{Span, Time};
 
-use super::ends::{Ends, Observer};
+use super::ends::{Ends, Observer, counter};
 use super::evidence::Evidence;
 use super::rows::{MESSAGE_BYTES, Row};
 use super::sample::{Percentiles, Sample};
@@ -77,6 +77,11 @@ pub struct Measured {
     pub evidence_us: Vec<u32>,
     /// From the first evidence of a loss to the delivery of what was lost, however it came.
     pub evidence: Percentiles,
+    /// The same of what was brought back out of a repair, us.
+    #[serde(skip)]
+    pub evidence_fec_us: Vec<u32>,
+    /// The same of what was brought back out of a repair.
+    pub evidence_fec: Percentiles,
     /// UDP payload that the sender has sent, bytes.
     pub sender_bytes: u64,
     /// The same of both ends.
@@ -87,10 +92,34 @@ pub struct Measured {
     pub receiver_packets: u64,
     /// Bytes of messages that were sent again, in messages.
     pub retransmissions: f64,
+    /// What forward error correction did.
+    pub fec: FecCounts,
     /// Every counter of the sender's connection.
     pub sender: Vec<(&'static str, u64)>,
     /// Every counter of the receiver's.
     pub receiver: Vec<(&'static str, u64)>,
+}
+
+impl Measured {
+    /// From the first evidence of a loss to the delivery of what a repair brought back; of all that was lost, where no
+    /// repair brought back anything.
+    #[must_use]
+    pub const fn evidence_by_fec(&self) -> Percentiles {
+        if self.evidence_fec.count > 0 { self.evidence_fec } else { self.evidence }
+    }
+}
+
+/// What forward error correction did, packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct FecCounts {
+    /// Repairs sent.
+    pub repairs: u64,
+    /// Lost packets brought back.
+    pub recovered: u64,
+    /// Lost packets brought back, or repairs come, after a retransmission had.
+    pub late: u64,
+    /// Repairs of which nothing was needed.
+    pub wasted: u64,
 }
 
 struct Onlooker {
@@ -100,6 +129,9 @@ struct Onlooker {
     latency: Sample,
     evidence: Evidence,
     after_evidence: Sample,
+    /// The part of them that repairs brought back, and those of the datagram that is being read.
+    after_evidence_fec: Sample,
+    read_now: Vec<Span>,
     wrong: Option<LatencyError>,
 }
 
@@ -118,6 +150,12 @@ impl Observer for Onlooker {
         self.evidence.on_arrived(now, datagram);
     }
 
+    fn on_read(&mut self, _: usize, recovered: u64) {
+        for late in self.read_now.drain(..).filter(|_| recovered > 0) {
+            self.after_evidence_fec.push(late);
+        }
+    }
+
     fn on_message(&mut self, now: Time, _: usize, message: &[u8]) {
         let found =
             message.first_chunk::<NUMBER_BYTES>().map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes));
@@ -127,6 +165,7 @@ impl Observer for Onlooker {
         self.latency.push(now.since(self.sent_at(self.next)));
         if let Some(late) = self.evidence.on_delivered(now) {
             self.after_evidence.push(late);
+            self.read_now.push(late);
         }
         self.next += 1;
     }
@@ -148,6 +187,8 @@ pub fn measure(row: &Row, messages: u64, seed: u64, config: &Config) -> Result<M
         latency: Sample::default(),
         evidence: Evidence::new(MESSAGE_BYTES),
         after_evidence: Sample::default(),
+        after_evidence_fec: Sample::default(),
+        read_now: Vec::new(),
         wrong: None,
     };
     let deadline = ends.now + PATIENCE;
@@ -199,6 +240,14 @@ fn summary(ends: &Ends, onlooker: Onlooker) -> Measured {
         sender_packets: sender.datagrams_sent,
         receiver_packets: receiver.datagrams_sent,
         retransmissions: sender.bytes_retransmitted as f64 / MESSAGE_BYTES as f64,
+        evidence_fec_us: onlooker.after_evidence_fec.as_us().to_vec(),
+        evidence_fec: onlooker.after_evidence_fec.percentiles(),
+        fec: FecCounts {
+            repairs: counter(&sender, "fec_repairs_sent"),
+            recovered: counter(&receiver, "fec_recovered"),
+            late: counter(&receiver, "fec_late"),
+            wasted: counter(&receiver, "fec_wasted"),
+        },
         sender: sender.fields().collect(),
         receiver: receiver.fields().collect(),
     }
