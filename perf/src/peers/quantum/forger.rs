@@ -19,8 +19,10 @@ const PACKETS: usize = 512;
 const REPLAYED: usize = 16;
 /// Where the connection's id is in the header (`PROTOCOL.md`, section "Header").
 const ID: std::ops::Range<usize> = 16..32;
-/// Where the ticket begins: behind its length (`PROTOCOL.md`, section "Handshake").
-const TICKET_OFFSET: usize = HEADER_BYTES + 2;
+/// Where the ticket's length is, behind a cookie of no bytes (`PROTOCOL.md`, section "Handshake").
+const TICKET_LENGTH_OFFSET: usize = HEADER_BYTES + 1;
+/// Where the ticket begins.
+const TICKET_OFFSET: usize = TICKET_LENGTH_OFFSET + 2;
 /// Bytes of the ticket's key id.
 const KEY_ID_BYTES: usize = 4;
 /// How long one connection may take.
@@ -71,7 +73,7 @@ pub fn forge(context: &ClientContext<'_>, forgery: Forgery) -> io::Result<Vec<Ve
             .collect();
     }
     let genuine = initial(clock, &mut issuer.connect(now(clock), &config)?)?;
-    let ticket_bytes = u16::from_be_bytes([genuine[HEADER_BYTES], genuine[HEADER_BYTES + 1]]);
+    let ticket_bytes = u16::from_be_bytes([genuine[TICKET_LENGTH_OFFSET], genuine[TICKET_LENGTH_OFFSET + 1]]);
     let noise_offset = TICKET_OFFSET + usize::from(ticket_bytes);
     let spoiled = match forgery {
         Forgery::UnknownKey => TICKET_OFFSET..TICKET_OFFSET + KEY_ID_BYTES,
