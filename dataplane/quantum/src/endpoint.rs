@@ -89,6 +89,7 @@ pub struct Endpoint {
     generation: u32,
     half_open: usize,
     receive_budget: ReceiveBudget,
+    is_finishing: bool,
     timers: TimerHeap,
     ready: VecDeque<ConnectionKey>,
     /// Those with something that can wait: one message of which thousands leave at once must not keep everybody else's
@@ -135,6 +136,7 @@ impl Endpoint {
             generation: 0,
             half_open: 0,
             receive_budget: ReceiveBudget::new(limits.receive_buffer_bytes_max),
+            is_finishing: false,
             timers: TimerHeap::default(),
             ready: VecDeque::new(),
             behind: VecDeque::new(),
@@ -355,6 +357,23 @@ impl Endpoint {
         if let Some(slot) = self.slot_mut(key) {
             slot.connection.close(now, code, reason);
             self.touch(key);
+        }
+    }
+
+    /// Ends a connection once what is queued on it has been acknowledged, or at `deadline`: see [`Connection::finish`].
+    pub fn finish(&mut self, now: Time, key: ConnectionKey, code: u16, reason: &str, deadline: Time) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.connection.finish(now, code, reason, deadline);
+            self.touch(key);
+        }
+    }
+
+    /// Ends all connections in this way, and opens no new ones any more.
+    pub fn finish_all(&mut self, now: Time, code: u16, reason: &str, deadline: Time) {
+        self.is_finishing = true;
+        let keys: Vec<_> = self.slots.iter().map(|(_, slot)| slot.connection.key()).collect();
+        for key in keys {
+            self.finish(now, key, code, reason, deadline);
         }
     }
 

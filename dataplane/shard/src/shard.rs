@@ -23,6 +23,8 @@ const INTEGRATE_OPS_PER_TURN: usize = 64;
 const TELL_SPAN_MAX: Span = Span::from_ms(500);
 /// How long it waits for the closing packets to be gone.
 const CLOSE_SPAN_MAX: Span = Span::from_ms(50);
+/// What the clients are told.
+const DRAIN_REASON: &str = "the node is going away";
 
 /// What a shard is made of when it starts.
 #[derive(Debug)]
@@ -46,12 +48,8 @@ enum Drain {
     No,
     /// What is in the log's batches becomes durable first, and is acknowledged.
     Flushing,
-    /// The acknowledgements are on their way to the clients.
-    Telling {
-        until: Time,
-    },
-    /// The connections are being closed.
-    Closing {
+    /// The acknowledgements are on their way to the clients, and behind them the end of their connections.
+    Finishing {
         until: Time,
     },
     Done,
@@ -186,7 +184,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
         let drain = match self.drain {
             Drain::No | Drain::Done => None,
             // Looked at in every turn: what ends these stages is no timer.
-            Drain::Flushing | Drain::Telling { .. } | Drain::Closing { .. } => Some(Time::ZERO),
+            Drain::Flushing | Drain::Finishing { .. } => Some(Time::ZERO),
         };
         [self.endpoint.poll_timeout(), self.sync.poll_timeout(), self.write_due(), drain]
             .into_iter()
@@ -304,7 +302,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
             while let Some((key, event)) = self.endpoint.poll_event() {
                 any = true;
                 match event {
-                    Event::Connected => {}
+                    Event::Connected | Event::Finishing => {}
                     Event::Writable => self.sync.handle_writable(subscriber(key)),
                     Event::Closed(_) => {
                         self.sync.handle_close(now.mono, subscriber(key));
@@ -337,21 +335,15 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     fn advance_drain(&mut self, now: Now) {
         match self.drain {
             Drain::Flushing if self.is_durable() => {
-                self.drain = Drain::Telling { until: now.mono + TELL_SPAN_MAX };
+                let deadline = now.mono + TELL_SPAN_MAX;
+                self.endpoint.finish_all(now.mono, Code::Draining as u16, DRAIN_REASON, deadline);
+                self.drain = Drain::Finishing { until: deadline + CLOSE_SPAN_MAX };
             }
-            Drain::Telling { until } if self.is_told() || now.mono >= until => {
-                self.endpoint.close_all(now.mono, Code::Draining as u16, "the node is going away");
-                self.drain = Drain::Closing { until: now.mono + CLOSE_SPAN_MAX };
-            }
-            Drain::Closing { until } if self.endpoint.connections_count() == 0 || now.mono >= until => {
+            Drain::Finishing { until } if self.endpoint.connections_count() == 0 || now.mono >= until => {
                 self.drain = Drain::Done;
                 self.reports.push_back(Report::Drained);
             }
             _ => {}
         }
-    }
-
-    fn is_told(&self) -> bool {
-        self.endpoint.connections().all(|(connection, _)| connection.queued_bytes() == 0)
     }
 }

@@ -227,7 +227,7 @@ impl Machine {
         }
         while let Some((key, event)) = self.endpoint.poll_event() {
             match event {
-                Event::Connected => {}
+                Event::Connected | Event::Finishing => {}
                 Event::Writable => self.sync.handle_writable(SubscriberKey(key.as_u64())),
                 Event::Closed(_) => self.sync.handle_close(now, SubscriberKey(key.as_u64())),
             }

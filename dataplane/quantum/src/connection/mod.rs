@@ -1,6 +1,7 @@
 //! One connection: the conductor of the parts that the other files describe.
 
 mod fec;
+mod finish;
 mod footprint;
 mod handshake;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use wire::sync::Channel;
 use wire::{Code, Guuid, Span, Ticket, Time};
 
 use self::fec::Fec;
+use self::finish::Finishing;
 pub use self::footprint::Footprint;
 pub use self::handshake::ConnectError;
 pub(crate) use self::handshake::{AcceptError, Acceptor};
@@ -117,6 +119,9 @@ pub enum Event {
     Connected,
     /// After [`SendError::Full`]: half of the send buffer is free again.
     Writable,
+    /// The peer takes no new messages and will end the connection once it has delivered what it had; what is sent to it
+    /// until then still arrives.
+    Finishing,
     /// The connection is over: the last event. Its key is of no use any more.
     Closed(CloseReason),
 }
@@ -240,8 +245,12 @@ pub struct Connection {
     /// End of the handshake, or of closing and draining.
     deadline: Option<Time>,
     close: Option<(u16, String)>,
+    finishing: Option<Box<Finishing>>,
+    is_peer_finishing: bool,
     close_due: bool,
     close_sent: Time,
+    /// How often CLOSE is still repeated without being asked for.
+    close_repeats: u8,
     amplification: Amplification,
     fec: Fec,
     events: VecDeque<Event>,
@@ -307,7 +316,10 @@ impl Connection {
             last_eliciting_sent: now,
             deadline: Some(now + config.handshake_timeout),
             close: None,
+            finishing: None,
+            is_peer_finishing: false,
             close_due: false,
+            close_repeats: 0,
             close_sent: Time::ZERO,
             amplification: Amplification { is_validated: is_client, received_bytes: 0, sent_bytes: 0 },
             fec: Fec::default(),
@@ -456,6 +468,7 @@ impl Connection {
         self.is_blocked = false;
         self.client_handshake = None;
         self.node_handshake = None;
+        self.finishing = None;
     }
 
     /// The peer has broken a rule.

@@ -131,6 +131,7 @@ impl Connection {
             return false;
         }
         self.handle_path_frames(now, from, received_bytes, &frames);
+        self.end_if_finished(now);
         is_newest && is_elsewhere && !frames.is_probing
     }
 
@@ -182,7 +183,10 @@ impl Connection {
             Frame::Padding | Frame::Ping | Frame::PathChallenge(_) | Frame::PathResponse(_) => Ok(()),
             Frame::NewConnectionId(ref new) => self.handle_new_connection_id(new),
             Frame::RetireConnectionId(sequence) => self.handle_retire_connection_id(now, sequence),
-            Frame::Finish => Err((Code::Protocol, "the end was announced")),
+            Frame::Finish => {
+                self.handle_finish();
+                Ok(())
+            }
             Frame::Ack(ref ack) => self.handle_ack(now, ack),
             Frame::MaxData(limit) => {
                 self.send_credit.raise(limit);
@@ -321,7 +325,8 @@ impl Connection {
                 | SentFrame::MaxData
                 | SentFrame::MaxChannelData(_)
                 | SentFrame::NewConnectionId(_)
-                | SentFrame::RetireConnectionId(_) => {}
+                | SentFrame::RetireConnectionId(_)
+                | SentFrame::Finish => {}
             }
         }
         self.free(freed);

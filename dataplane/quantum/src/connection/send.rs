@@ -186,6 +186,7 @@ impl Connection {
         }
         self.seal(now, datagram)?;
         self.finish_packet(now, length, written.is_eliciting);
+        self.end_if_finished(now);
         Some(length)
     }
 
@@ -256,6 +257,7 @@ impl Connection {
             || self.has_messages()
             || self.receive_channels.has_credit_update()
             || self.is_id_frame_due()
+            || self.is_finish_due()
     }
 
     fn has_messages(&self) -> bool {
@@ -286,6 +288,7 @@ impl Connection {
         if may_send {
             let credit = self.receive_channels.write_credit(out, &mut self.sent);
             let ids = self.write_id_frames(out);
+            let finish = self.write_finish(out);
             let before = out.len();
             let number = symbol.filter(|&number| out.remaining() > symbol_overhead_bytes(number));
             if let Some(number) = number {
@@ -298,7 +301,7 @@ impl Connection {
             } else {
                 out.remove(before..start);
             }
-            written.is_eliciting |= credit || ids || messages.any;
+            written.is_eliciting |= credit || ids || finish || messages.any;
         }
         self.acks_without_ping = if written.is_eliciting { 0 } else { self.acks_without_ping + 1 };
         let is_shedding = self.acks.has_many_ranges() && self.acks_without_ping > ACKS_WITHOUT_PING_MAX;
@@ -375,6 +378,11 @@ impl Connection {
                 }
                 SentFrame::MaxData => self.receive_channels.on_credit_lost(None),
                 SentFrame::MaxChannelData(channel) => self.receive_channels.on_credit_lost(Some(channel)),
+                SentFrame::Finish => {
+                    if let Some(finishing) = &mut self.finishing {
+                        finishing.is_frame_due = true;
+                    }
+                }
                 SentFrame::NewConnectionId(_) | SentFrame::RetireConnectionId(_) => {
                     if let Some(ids) = self.ids.as_deref_mut() {
                         ids.on_lost(sent, retired_until);

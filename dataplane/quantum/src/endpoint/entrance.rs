@@ -125,6 +125,10 @@ impl Endpoint {
         datagram: &[u8],
         sink: &mut impl MessageSink,
     ) {
+        if self.is_finishing {
+            self.stats.finishing += 1;
+            return;
+        }
         if let Err(refusal) = self.try_initial(now, from, datagram, sink) {
             *refusal.counter(&mut self.stats) += 1;
         }
