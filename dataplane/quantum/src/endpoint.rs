@@ -160,10 +160,10 @@ impl Endpoint {
         self.reset_key = key;
     }
 
-    /// An earlier run of this node may have opened connections up to now: first packets from then need a cookie, so that
-    /// none of them opens a connection here, too.
-    pub fn handle_restart(&mut self, now: Now) {
-        self.entrance.handle_restart(now);
+    /// An earlier run of this node may have opened connections up to `unix_ms`: first packets from then need a cookie, so
+    /// that none of them opens a connection here, too.
+    pub fn handle_restart(&mut self, unix_ms: u64) {
+        self.entrance.handle_restart(unix_ms);
     }
 
     /// The settings of connections opened from now on.

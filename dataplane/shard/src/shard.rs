@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quantum::{Connection, Endpoint, EndpointLimits, Event, Now, SendError, Transmit};
+use quantum::{Connection, Endpoint, EndpointLimits, Event, Now, ResetKey, SendError, Transmit};
 use statesync::{Output, StateSync, SyncConfig};
 use wal::{AlignedBuffer, LogWriter, Write, WriteAt};
 use wire::code::Code;
@@ -40,6 +40,10 @@ pub struct ShardConfig {
     pub commit_delay_max: Span,
     /// Random bytes, fresh for this start.
     pub entropy: [u8; 32],
+    /// The key of the node's stateless resets, the same for all shards and all runs.
+    pub reset_key: [u8; 32],
+    /// When this run began, Unix milliseconds: first packets that an earlier run may have taken are not taken again.
+    pub start_unix_ms: u64,
 }
 
 /// Where a shard is on its way out.
@@ -94,7 +98,9 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     /// what is owned here.
     #[must_use]
     pub fn with_probe(config: ShardConfig, sync: StateSync, log: LogWriter<B>, probe: P) -> Self {
-        let endpoint = Endpoint::new(Arc::new(config.transport.clone()), config.limits, config.entropy);
+        let mut endpoint = Endpoint::new(Arc::new(config.transport.clone()), config.limits, config.entropy);
+        endpoint.set_reset_key(ResetKey::new(&config.reset_key));
+        endpoint.handle_restart(config.start_unix_ms);
         Self {
             endpoint,
             transport: config.transport,
