@@ -102,7 +102,8 @@ impl FecConfig {
 /// One connection's settings. The defaults are the production values.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The largest datagram sent and taken: 1,200 to 1,452 bytes; default 1,200.
+    /// The largest datagram sent and taken: 1,200 to 1,452 bytes; default 1,452. Larger ones than 1,200 are sent once the path has
+    /// been found to carry them.
     pub datagram_bytes_max: usize,
     /// Silence after which a connection is dropped; default 30 s. The smaller of the two ends' counts.
     pub idle_timeout: Span,
@@ -145,7 +146,7 @@ const _: () = assert!(MESSAGE_BYTES_MAX as u64 <= 6 << 20);
 impl Default for Config {
     fn default() -> Self {
         Self {
-            datagram_bytes_max: INITIAL_DATAGRAM_BYTES,
+            datagram_bytes_max: DATAGRAM_BYTES_MAX,
             idle_timeout: Span::from_ms(30_000),
             keep_alive_interval: Some(Span::from_ms(10_000)),
             node_keep_alive_interval: None,

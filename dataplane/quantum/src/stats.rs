@@ -107,6 +107,12 @@ counters! {
         fec_peer_late,
         /// Our repairs that the peer says it did not need.
         fec_peer_wasted,
+        /// Datagrams sent that try a larger size.
+        mtu_probes,
+        /// Larger sizes found to reach the peer.
+        mtu_raises,
+        /// Returns to the least size, because larger datagrams did not arrive any more.
+        mtu_black_holes,
         /// Ends that waited for what was queued.
         finishes,
         /// Those of them before which all of it was acknowledged.

@@ -73,7 +73,8 @@ impl Connection {
         let segment_bytes = self.transmit(now, buffer, is_train)?;
         let mut train = Transmit { bytes: segment_bytes, segment_bytes, datagrams: 1 };
         // What is short has said all there is, or is followed by something that it would cut to pieces.
-        if segment_bytes < self.datagram_bytes / 2 {
+        // A larger one tries the path, and goes alone.
+        if segment_bytes < self.datagram_bytes / 2 || segment_bytes > self.datagram_bytes {
             return Some(train);
         }
         while train.datagrams < datagrams_max {
@@ -134,6 +135,9 @@ impl Connection {
 
     /// Data first: repairs that are due cover it then. An acknowledgement rides on a repair.
     fn transmit_established(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
+        if let Some(length) = self.transmit_mtu_probe(now, buffer) {
+            return Some(length);
+        }
         if self.has_data()
             && let Some(length) = self.transmit_data(now, buffer, is_train)
         {
@@ -186,6 +190,9 @@ impl Connection {
         }
         self.seal(now, datagram)?;
         self.finish_packet(now, length, written.is_eliciting);
+        if length + TRAIN_PADDING_BYTES_MAX >= self.datagram_bytes {
+            self.mtu.on_full(now);
+        }
         self.end_if_finished(now);
         Some(length)
     }
@@ -324,7 +331,7 @@ impl Connection {
         let mut packet = Packet {
             now,
             out,
-            whole_bytes_max: self.whole_bytes_max(),
+            whole_bytes_max: Self::whole_bytes_max(),
             sent: &mut self.sent,
             connection_credit: &mut self.send_credit,
             tally: &mut tally,

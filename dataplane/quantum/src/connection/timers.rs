@@ -98,6 +98,8 @@ impl Connection {
         if let Some(oldest) = oldest {
             let scope = self.resend_of_doubtful(oldest.number);
             self.resend(&oldest, scope);
+            let change = self.mtu.on_lost(now, oldest.bytes);
+            self.on_mtu_change(change);
         }
         self.ping_due = true;
     }
