@@ -45,7 +45,7 @@ pub struct FecConfig {
     pub unrecovered_max: f64,
     /// What repairs may add to what they protect, in parts of it, while nothing is lost; default 0.28. Four times the
     /// share of packets that is lost comes on top: 0.32 at 1 %, 0.48 at 5 %. Traffic of a few packets a second, which
-    /// repairs may double, is exempt up to 32,000 bytes of repairs a second.
+    /// repairs may double, is exempt up to 64,000 bytes of repairs a second.
     pub overhead_max: f64,
     /// How long a message waits for a repair that covers it, where messages are few; 3 to 5 ms, default 5 ms.
     pub repair_timer: Span,
