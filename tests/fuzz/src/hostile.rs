@@ -1,6 +1,8 @@
 //! Frames that are nearly right, and frames that are right.
 
 use quantum::Channel;
+use quantum::fec::Encoder;
+use wire::fec;
 use wire::frame::{
     Fragment, Latest, TYPE_PING, put_ack, put_fragment, put_latest, put_max_data, put_message,
     put_path_challenge,
@@ -88,32 +90,52 @@ fn put_frame(source: &mut Source<'_>, out: &mut Vec<u8>, bytes_max: usize) {
 }
 
 /// What a peer must remember to say what is right.
-#[derive(Default)]
 pub(crate) struct Dialogue {
     /// The next message of each channel.
     sequences: [u64; Channel::COUNT],
+    encoder: Encoder,
     /// The largest packet number that has come from the other end.
     pub(crate) largest: Option<u64>,
 }
 
 impl Dialogue {
+    pub(crate) fn new() -> Self {
+        Self { sequences: [0; Channel::COUNT], encoder: Encoder::new(0), largest: None }
+    }
+
     /// Appends frames that an honest peer might send, as seen from here. Returns how many.
     pub(crate) fn put_frames(&mut self, source: &mut Source<'_>, out: &mut Vec<u8>) -> usize {
         let mut buffer = [0; 1_400];
         let mut writer = Writer::new(&mut buffer);
         let count = 1 + source.below(3);
-        for _ in 0..count {
-            self.put_frame(source, &mut writer);
+        let window = self.encoder.window_symbols();
+        match source.below(6) {
+            0 if window > 0 => self.put_repair(1 + source.below(window), source.byte() % 16, &mut writer),
+            0 | 1 => self.put_symbol(source, count, &mut writer),
+            _ => (0..count).for_each(|_| self.put_frame(source, &mut writer)),
         }
         let length = writer.len();
         out.extend_from_slice(&buffer[..length]);
         count
     }
 
+    fn put_symbol(&mut self, source: &mut Source<'_>, count: usize, out: &mut Writer<'_>) {
+        let mut buffer = [0; 1_300];
+        let mut frames = Writer::new(&mut buffer);
+        (0..count).for_each(|_| self.put_message(source, &mut frames));
+        let length = frames.len();
+        fec::put_symbol(out, self.encoder.push(&buffer[..length]));
+        out.put(&buffer[..length]);
+    }
+
+    fn put_repair(&mut self, count: usize, index: u8, out: &mut Writer<'_>) {
+        let mut buffer = [0; 1_400];
+        let length = self.encoder.repair(count, index, &mut buffer);
+        fec::put_repair(out, self.encoder.next_number() - 1, count as u8, index);
+        out.put(&buffer[..length]);
+    }
+
     fn put_frame(&mut self, source: &mut Source<'_>, out: &mut Writer<'_>) {
-        let channel = source.pick(&Channel::ALL);
-        let sequence = self.sequences[channel as usize];
-        let payload = &source.filler(300)[..];
         match (source.below(8), self.largest) {
             (0 | 1, Some(largest)) => {
                 let first = largest.saturating_sub(source.below(20) as u64);
@@ -122,22 +144,28 @@ impl Dialogue {
             (2, _) => put_max_data(out, source.number()),
             (3, _) => put_path_challenge(out, &[source.byte(); 8]),
             (4, _) => out.put_u8(TYPE_PING),
-            (5, _) if channel.is_reliable() && !payload.is_empty() => {
-                // The whole of the message, or a part of which the rest is still to come, or never.
-                let total = payload.len() as u32 + source.pick(&[0, 1, 70_000 - 4_700]);
-                put_fragment(out, &Fragment { channel, sequence, offset: 0, total, payload });
-                self.sequences[channel as usize] += 1;
-            }
-            _ => {
-                // One that is missing makes the later ones wait.
-                let sequence = sequence + u64::from(source.once_in(8));
-                if channel == Channel::Latest {
-                    put_latest(out, &Latest { channel, key: source.byte().into(), sequence, payload });
-                } else {
-                    put_message(out, channel, Some(sequence), payload);
-                }
-                self.sequences[channel as usize] = sequence + 1;
-            }
+            _ => self.put_message(source, out),
         }
+    }
+
+    fn put_message(&mut self, source: &mut Source<'_>, out: &mut Writer<'_>) {
+        let channel = source.pick(&Channel::ALL);
+        let payload = &source.filler(300)[..];
+        let sequence = self.sequences[channel as usize];
+        if channel.is_reliable() && !payload.is_empty() && source.once_in(3) {
+            // The whole of the message, or a part of which the rest is still to come, or never.
+            let total = payload.len() as u32 + source.pick(&[0, 1, 60_000]);
+            put_fragment(out, &Fragment { channel, sequence, offset: 0, total, payload });
+            self.sequences[channel as usize] += 1;
+            return;
+        }
+        // One that is missing makes the later ones wait.
+        let sequence = sequence + u64::from(source.once_in(8));
+        if channel == Channel::Latest {
+            put_latest(out, &Latest { channel, key: source.byte().into(), sequence, payload });
+        } else {
+            put_message(out, channel, Some(sequence), payload);
+        }
+        self.sequences[channel as usize] = sequence + 1;
     }
 }

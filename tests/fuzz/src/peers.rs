@@ -14,9 +14,11 @@ use crate::{Noise, Source};
 
 /// Datagrams of a peer, at most.
 const DATAGRAMS_MAX: usize = 64;
-/// PARAMETERS that an honest end might send: window sizes and the largest message.
-const PARAMETERS: [u8; 17] =
-    [0x06, 15, 1, 0xb0, 0x09, 4, 0x80, 0x80, 0x10, 5, 0x80, 0x80, 0x08, 6, 0x80, 0x80, 0x04];
+/// PARAMETERS that an honest end might send: the largest datagram, credit, the largest message, repairs.
+const PARAMETERS: [u8; 19] =
+    [0x06, 17, 1, 0xb0, 0x09, 4, 0x80, 0x80, 0x10, 5, 0x80, 0x80, 0x08, 6, 0x80, 0x80, 0x04, 9, 32];
+/// The cookie in a RETRY packet, and the proof behind it (`PROTOCOL.md`, section "Retry").
+const COOKIE_BYTES: usize = 25;
 /// Between two datagrams of a peer.
 const PAUSES_US: [u64; 4] = [0, 10, 3_000, 50_000];
 /// Ranges of packet numbers that are remembered (`PROTOCOL.md`, section "Acknowledgements").
@@ -52,7 +54,7 @@ impl Peer {
             key_phase: false,
             next_number: 1,
             frames: 0,
-            dialogue: Dialogue::default(),
+            dialogue: Dialogue::new(),
         }
     }
 
@@ -113,6 +115,9 @@ pub fn hostile_client(input: &[u8]) {
             break;
         }
         let mut datagram = peer.packet(&mut source);
+        if source.once_in(5) {
+            continue;
+        }
         let from = address(if source.once_in(12) { 3 } else { 2 });
         let now = pair.now();
         pair.node.handle_datagram(now, from, &mut datagram, &mut inbox);
@@ -145,9 +150,43 @@ pub fn hostile_client(input: &[u8]) {
 /// The handshake of a client, with hostile frames in it or not; none: the node did not take it.
 fn begin_as_client(source: &mut Source<'_>, pair: &mut Pair, inbox: &mut Inbox) -> Option<Peer> {
     let id = connection_id(2);
-    let header = Header::new(PacketType::Initial, id, 0, 0);
+    let (mut cookie, mut number, mut received_bytes, mut sent_bytes) = (Vec::new(), 0, 0, 0);
+    let mut buffer = [0; 1_500];
+    loop {
+        let (mut noise, mut datagram) = first_packet(source, id, number, &cookie);
+        received_bytes += datagram.len();
+        let now = pair.now();
+        pair.node.handle_datagram(now, address(2), &mut datagram, inbox);
+        number += 1;
+        let is_retried = inbox.opened.is_empty();
+        while let Some((_, length)) = pair.node.poll_transmit(pair.now, &mut buffer) {
+            sent_bytes += length;
+            assert!(sent_bytes <= 3 * received_bytes, "more than three times what came");
+            match Header::parse(&buffer[..length]) {
+                Ok((_, PacketType::Handshake)) => {
+                    let payload = noise.read_second(&buffer[HEADER_BYTES..length]);
+                    assert!(!payload.expect("the node's reading of Noise").is_empty());
+                    return Some(Peer::new(id, noise.split(), true));
+                }
+                Ok((_, PacketType::Retry)) => {
+                    cookie = buffer[HEADER_BYTES..HEADER_BYTES + COOKIE_BYTES].to_vec();
+                }
+                _ => {}
+            }
+        }
+        assert!(!is_retried || number == 1, "a good ticket and a good handshake are refused");
+        if !is_retried {
+            return None;
+        }
+        assert_eq!(cookie.len(), COOKIE_BYTES, "neither taken nor asked for a cookie");
+    }
+}
+
+fn first_packet(source: &mut Source<'_>, id: Guuid, number: u64, cookie: &[u8]) -> (Noise, Vec<u8>) {
+    let header = Header::new(PacketType::Initial, id, number, 0);
     let ticket = sealed_ticket();
-    let prologue = [header.as_bytes(), &(ticket.len() as u16).to_be_bytes()[..], &ticket].concat();
+    let lengths = (cookie.len() as u8, (ticket.len() as u16).to_be_bytes());
+    let prologue = [header.as_bytes(), &[lengths.0], cookie, &lengths.1, &ticket].concat();
     let mut payload = if source.once_in(16) { Vec::new() } else { PARAMETERS.to_vec() };
     let payload_bytes = INITIAL_DATAGRAM_BYTES - prologue.len() - 32 - TAG_BYTES;
     if source.once_in(8) {
@@ -155,24 +194,8 @@ fn begin_as_client(source: &mut Source<'_>, pair: &mut Pair, inbox: &mut Inbox) 
     }
     payload.resize(payload_bytes, 0);
     let mut noise = Noise::new(&PSK, &prologue, &[source.byte(); 32]);
-    let mut datagram = [prologue, noise.write_first(&payload)].concat();
-    let now = pair.now();
-    pair.node.handle_datagram(now, address(2), &mut datagram, inbox);
-    assert_eq!(inbox.opened.len(), 1, "a good ticket and a good handshake are refused");
-    let mut buffer = [0; 1_500];
-    let mut sent_bytes = 0;
-    let mut peer = None;
-    while let Some((_, length)) = pair.node.poll_transmit(pair.now, &mut buffer) {
-        sent_bytes += length;
-        assert!(sent_bytes <= 3 * INITIAL_DATAGRAM_BYTES, "more than three times what came");
-        let datagram = &buffer[..length];
-        if matches!(Header::parse(datagram), Ok((_, PacketType::Handshake))) {
-            let payload = noise.read_second(&datagram[HEADER_BYTES..]).expect("the node's reading of Noise");
-            assert!(!payload.is_empty());
-            peer = Some(Peer::new(id, noise.split(), true));
-        }
-    }
-    peer
+    let datagram = [prologue, noise.write_first(&payload)].concat();
+    (noise, datagram)
 }
 
 /// A client and a node that has opened its ticket and sends what it likes: the client holds no more than its
@@ -194,6 +217,9 @@ pub fn hostile_node(input: &[u8]) {
             break;
         }
         let mut datagram = peer.packet(&mut source);
+        if source.once_in(5) {
+            continue;
+        }
         client.handle_datagram(now, &mut datagram, &mut inbox);
         if source.once_in(2) {
             let channel = source.pick(&Channel::ALL);
@@ -219,8 +245,9 @@ pub fn hostile_node(input: &[u8]) {
 fn begin_as_node(source: &mut Source<'_>, initial: &[u8]) -> (Peer, Vec<u8>) {
     let (header, kind) = Header::parse(initial).expect("a client writes headers");
     assert_eq!(kind, PacketType::Initial);
-    let ticket_bytes = usize::from(u16::from_be_bytes([initial[HEADER_BYTES], initial[HEADER_BYTES + 1]]));
-    let (prologue, message) = initial.split_at(HEADER_BYTES + 2 + ticket_bytes);
+    let ticket_at = HEADER_BYTES + 1 + usize::from(initial[HEADER_BYTES]);
+    let ticket_bytes = u16::from_be_bytes([initial[ticket_at], initial[ticket_at + 1]]);
+    let (prologue, message) = initial.split_at(ticket_at + 2 + usize::from(ticket_bytes));
     let mut noise = Noise::new(&PSK, prologue, &[source.byte(); 32]);
     let (public, _) = noise.read_first(message).expect("the client's reading of Noise");
     let mut payload = if source.once_in(16) { Vec::new() } else { PARAMETERS.to_vec() };
