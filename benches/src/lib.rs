@@ -29,6 +29,7 @@
 mod ack;
 mod congestion;
 mod document;
+mod entrance;
 mod fec;
 mod header;
 mod join;
@@ -49,6 +50,7 @@ pub use workload::{Stepper, Visitor, Workload};
 pub fn visit_all(visitor: &mut impl Visitor) {
     header::visit(visitor);
     seal::visit(visitor);
+    entrance::visit(visitor);
     ack::visit(visitor);
     congestion::visit(visitor);
     fec::visit(visitor);

@@ -28,6 +28,9 @@ use crate::timer_heap::TimerHeap;
 
 /// Datagrams that one connection sends before the next has its turn.
 const BURST_DATAGRAMS: usize = 8;
+/// Datagrams of connections that leave before an answer to somebody who has none: a flood must not hold them up, and they
+/// must not keep a client out.
+const REPLY_AFTER_DATAGRAMS: usize = 4;
 /// Datagrams and trains in a row that leave before those that can wait have one.
 const AHEAD_MAX: u32 = 16;
 
@@ -83,6 +86,8 @@ pub struct Endpoint {
     entropy: EntropyPool,
     reset_key: ResetKey,
     replies: StatelessReplies,
+    /// Datagrams of connections since the last reply.
+    since_reply: usize,
     slots: Slab<Slot>,
     by_id: HashMap<Guuid, ConnectionKey, IdHashBuilder>,
     entrance: Entrance,
@@ -130,6 +135,7 @@ impl Endpoint {
             entropy,
             reset_key,
             replies: StatelessReplies::default(),
+            since_reply: 0,
             slots: Slab::new(),
             by_id: HashMap::with_hasher(hash),
             entrance: Entrance::new(limits.used_ids_max, hash),
@@ -253,10 +259,26 @@ impl Endpoint {
         buffer: &mut [u8],
         datagrams_max: usize,
     ) -> Option<(SocketAddr, Transmit)> {
-        if let Some((to, bytes)) = self.replies.poll(buffer) {
-            self.stats.datagrams_sent += 1;
-            return Some((to, Transmit { bytes, segment_bytes: bytes, datagrams: 1 }));
+        if self.since_reply < REPLY_AFTER_DATAGRAMS
+            && let Some((to, train)) = self.poll_connections(now, buffer, datagrams_max)
+        {
+            self.since_reply += train.datagrams;
+            return Some((to, train));
         }
+        self.since_reply = 0;
+        let Some((to, bytes)) = self.replies.poll(buffer) else {
+            return self.poll_connections(now, buffer, datagrams_max);
+        };
+        self.stats.datagrams_sent += 1;
+        Some((to, Transmit { bytes, segment_bytes: bytes, datagrams: 1 }))
+    }
+
+    fn poll_connections(
+        &mut self,
+        now: Time,
+        buffer: &mut [u8],
+        datagrams_max: usize,
+    ) -> Option<(SocketAddr, Transmit)> {
         loop {
             let is_behind = self.ready.is_empty() || (self.ahead >= AHEAD_MAX && !self.behind.is_empty());
             let list = if is_behind { &mut self.behind } else { &mut self.ready };
