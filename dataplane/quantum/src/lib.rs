@@ -23,7 +23,6 @@ mod id_hash;
 mod key_update;
 mod keys;
 mod loss;
-mod mtu;
 mod noise;
 mod pacer;
 mod path;

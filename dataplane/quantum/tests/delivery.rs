@@ -2,8 +2,9 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{Link, Pair, message};
-use quantum::Channel;
+use quantum::{Channel, Config, Event, SendError};
 use wire::Span;
 
 fn delivers(seed: u64, link: Link, count: u64, bytes: usize) -> Pair {
@@ -41,4 +42,28 @@ fn large_messages_come_together_wrongly() {
         let link = Link { loss, duplicates: 1, delay_us: 5_000, jitter_us: 2_000, ..Link::default() };
         delivers(seed, link, 12, 100_000);
     }
+}
+
+#[test]
+fn empty_messages_fill_memory_without_a_bound() {
+    let config = Config { message_bytes_max: 1_000, send_buffer_bytes_max: 10_000, ..Config::default() };
+    let mut pair = Pair::with_config(1, Link::default(), config);
+    let taken = (0..1_000).take_while(|_| pair.client.send(Channel::Sync, Bytes::new()).is_ok()).count();
+    assert_eq!(taken, 10_000 / 64);
+    pair.run_until(Span::from_ms(1_000), |pair| pair.at_node.messages.len() == taken);
+    assert!(pair.client_events.contains(&Event::Writable));
+}
+
+#[test]
+fn a_sender_of_long_messages_is_woken_for_nothing() {
+    let config = Config { message_bytes_max: 9_000, send_buffer_bytes_max: 10_000, ..Config::default() };
+    let mut pair = Pair::with_config(1, Link { delay_us: 5_000, ..Link::default() }, config);
+    let wakes = |pair: &Pair| pair.client_events.iter().filter(|event| **event == Event::Writable).count();
+    pair.send(message(0, 2_000));
+    assert_eq!(pair.client.send(Channel::Sync, vec![1; 9_000].into()), Err(SendError::Full));
+    pair.flush();
+    assert_eq!(wakes(&pair), 0, "nothing has been freed");
+    pair.run(Span::from_ms(100));
+    assert_eq!(wakes(&pair), 1);
+    pair.send(message(1, 9_000));
 }

@@ -1,4 +1,22 @@
 //! The transport in virtual time: real state machines, a virtual network between them, and every random choice from
 //! one seed, so that whatever happens once can be made to happen again.
+//!
+//! A *world* is a node, its clients, their networks and an attacker. What happens in it is drawn from a seed (the
+//! *scenario*); what must hold in it are the [`Invariant`]s. `sim --seeds 10000` lives so many worlds; `sim --seed N
+//! --trace` tells one of them as a story.
 
+mod campaign;
+mod cli;
+mod content;
+mod datagram;
+mod digest;
+mod draw;
+mod invariants;
 pub mod latency;
+mod scenario;
+mod trace;
+mod world;
+
+pub use campaign::{Campaign, Failure, SeedResult, Totals, run_seed};
+pub use cli::{Output, SeedArgs};
+pub use invariants::{Invariant, Violation};

@@ -44,7 +44,7 @@ pub enum SendError {
     /// A deadline on a reliable, ordered channel, where every message arrives.
     #[error("a message of a reliable, ordered channel has no deadline: choose another channel")]
     Deadline,
-    /// The connection is closed or [finishing](Connection::finish), or there is none of this key.
+    /// The connection is closed, or there is none of this key.
     #[error("the connection is closed")]
     Closed,
 }
@@ -67,7 +67,7 @@ impl Connection {
         message: Bytes,
         options: SendOptions,
     ) -> Result<MessageId, SendError> {
-        if self.is_closed() || self.is_finishing() {
+        if self.is_closed() {
             return Err(SendError::Closed);
         }
         let bytes = message.len();
@@ -78,10 +78,13 @@ impl Connection {
         if options.deadline.is_some() && channel.kind() == ChannelKind::ReliableOrdered {
             return Err(SendError::Deadline);
         }
-        if bytes > self.send_room() || self.send_channels.is_full(channel, options.key) {
+        // An empty message takes room as well: without a bound there would be any number of them.
+        let has_room = self.queued_bytes + charge(bytes) <= self.config.send_buffer_bytes_max;
+        if !has_room || self.send_channels.is_full(channel, options.key) {
             self.is_blocked = true;
             return Err(SendError::Full);
         }
+        self.check_application_limited();
         self.queued_bytes += charge(bytes);
         self.stats.messages_sent += 1;
         let deadline = options.deadline.unwrap_or(Time::NEVER);
@@ -141,7 +144,9 @@ impl Connection {
     /// Releases send buffer.
     pub(super) fn free(&mut self, bytes: usize) {
         self.queued_bytes -= bytes;
-        if self.is_blocked && self.queued_bytes <= self.config.send_buffer_bytes_max / 2 {
+        // Only when something has been freed: a message that is longer than what is free would be refused again, and its
+        // sender told again, at one instant for ever.
+        if bytes > 0 && self.is_blocked && self.queued_bytes <= self.config.send_buffer_bytes_max / 2 {
             self.is_blocked = false;
             self.events.push_back(Event::Writable);
         }

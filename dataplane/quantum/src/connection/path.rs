@@ -182,8 +182,7 @@ impl Connection {
     /// What is in flight was sent on another path: it counts for the controller of this one in no way.
     fn begin_path(&mut self) {
         self.sent.begin_path();
-        self.mtu.begin_path();
-        self.follow_mtu();
+        self.controller.on_datagram_bytes(self.datagram_bytes as u64);
     }
 
     fn forget_paths(&mut self) {

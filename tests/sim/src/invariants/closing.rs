@@ -1,0 +1,107 @@
+//! How connections end: for a reason that holds, and then for good.
+
+use quantum::{CloseReason, ClosedBy, Config};
+use wire::frame::Frame;
+use wire::varint::Reader;
+use wire::{Code, Span, Time};
+
+use super::{Check, Invariant};
+
+/// Milliseconds are what idle timeouts are told in.
+const IDLE_ROUNDING: Span = Span::from_ms(1);
+
+/// One end of a connection, as its application sees it.
+#[derive(Debug)]
+pub(crate) struct EndWatch {
+    pub(crate) started: Time,
+    /// When something of the other end last came that it had not got before.
+    pub(crate) heard: Time,
+    /// The code with which the application has closed it.
+    pub(crate) closed_with: Option<u16>,
+    /// Why it is over.
+    pub(crate) reason: Option<CloseReason>,
+    pub(crate) is_connected: bool,
+    /// The other end has given the connection up, or has forgotten it.
+    pub(crate) is_forgotten: bool,
+}
+
+impl EndWatch {
+    pub(crate) const fn new(now: Time) -> Self {
+        Self {
+            started: now,
+            heard: now,
+            closed_with: None,
+            reason: None,
+            is_connected: false,
+            is_forgotten: false,
+        }
+    }
+
+    pub(crate) const fn is_over(&self) -> bool {
+        self.reason.is_some()
+    }
+
+    /// It is said to be over. `peer_code` is what the other end's application closed it with.
+    pub(crate) fn on_closed(
+        &mut self,
+        now: Time,
+        reason: CloseReason,
+        peer_code: Option<u16>,
+        configs: [&Config; 2],
+    ) -> Check {
+        if let Some(before) = &self.reason {
+            return Err((Invariant::StatedReason, format!("ended twice: {before}; {reason}")));
+        }
+        let holds = match reason.by {
+            ClosedBy::Local => self.closed_with == Some(reason.code),
+            ClosedBy::Peer if reason.code == Code::StatelessReset as u16 => self.is_forgotten,
+            ClosedBy::Peer => peer_code == Some(reason.code),
+            ClosedBy::Timeout => self.has_run_out(now, reason.code, configs),
+        };
+        let seen = (!holds).then(|| {
+            let (silent, age) = (now.since(self.heard).as_us(), now.since(self.started).as_us());
+            format!(
+                "ended ({reason}); closed here with {:?}, there with {peer_code:?}; nothing was heard for {silent} us, \
+                 begun {age} us ago",
+                self.closed_with
+            )
+        });
+        self.reason = Some(reason);
+        seen.map_or(Ok(()), |seen| Err((Invariant::StatedReason, seen)))
+    }
+
+    fn has_run_out(&self, now: Time, code: u16, [own, peer]: [&Config; 2]) -> bool {
+        if code == Code::HandshakeTimeout as u16 {
+            return now.since(self.started) >= own.handshake_timeout;
+        }
+        let idle = own.idle_timeout.min(peer.idle_timeout);
+        code == Code::IdleTimeout as u16 && now.since(self.heard) + IDLE_ROUNDING >= idle
+    }
+}
+
+/// Something was delivered after the end of a connection.
+pub(crate) fn delivered_late(attempt: usize, who: &str) -> (Invariant, String) {
+    (Invariant::SilenceAfterClose, format!("connection {attempt}: the {who} delivers after the end"))
+}
+
+/// A datagram is sent after the end of a connection: it may say CLOSE, and nothing else.
+pub(crate) fn check_last_words(attempt: usize, datagram: &[u8], frames: Option<&[u8]>) -> Check {
+    let mut reader = Reader::new(frames.unwrap_or_default());
+    let mut is_close = false;
+    while !reader.is_empty() {
+        match Frame::decode(&mut reader) {
+            Ok(Frame::Close { .. }) => is_close = true,
+            Ok(Frame::Padding) => {}
+            _ => {
+                is_close = false;
+                break;
+            }
+        }
+    }
+    if is_close {
+        return Ok(());
+    }
+    let bytes = datagram.len();
+    let seen = format!("connection {attempt}: a datagram of {bytes} B after the end, which is not CLOSE");
+    Err((Invariant::SilenceAfterClose, seen))
+}
