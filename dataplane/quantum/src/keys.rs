@@ -63,9 +63,7 @@ impl PacketKeys {
     pub fn seal(&self, packet_number: u64, datagram: &mut [u8]) {
         let (header, body) = datagram.split_at_mut(HEADER_BYTES);
         let (payload, tag_out) = body.split_at_mut(body.len() - TAG_BYTES);
-        let nonce = self.sealing.nonce(packet_number);
-        let tag = self.sealing.key.seal_in_place_separate_tag(nonce, Aad::from(&*header), payload);
-        tag_out.copy_from_slice(tag.expect("a datagram is under AES-GCM's limit").as_ref());
+        self.sealing.seal(packet_number, header, payload, tag_out);
     }
 
     /// Opens a datagram in place; returns its payload, or nothing when it does not authenticate.
@@ -80,8 +78,12 @@ impl DirectionKey {
         let (mut key, mut iv) = ([0; KEY_BYTES], [0; NONCE_LEN]);
         expand(&secret, LABEL_KEY, &mut key);
         expand(&secret, LABEL_IV, &mut iv);
-        let key = UnboundKey::new(&AES_128_GCM, &key).expect("AES-128 takes 16 bytes");
-        Self { key: LessSafeKey::new(key), iv, secret: *secret_bytes }
+        Self::new(&key, iv, *secret_bytes)
+    }
+
+    fn new(key: &[u8; KEY_BYTES], iv: [u8; NONCE_LEN], secret: [u8; SECRET_BYTES]) -> Self {
+        let key = UnboundKey::new(&AES_128_GCM, key).expect("AES-128 takes 16 bytes");
+        Self { key: LessSafeKey::new(key), iv, secret }
     }
 
     /// The keys of the next phase (`PROTOCOL.md`, section "Key update").
@@ -93,8 +95,17 @@ impl DirectionKey {
 
     pub(crate) fn open<'a>(&self, packet_number: u64, datagram: &'a mut [u8]) -> Option<&'a [u8]> {
         let (header, body) = datagram.split_at_mut_checked(HEADER_BYTES)?;
-        let nonce = self.nonce(packet_number);
-        self.key.open_in_place(nonce, Aad::from(&*header), body).ok().map(|payload| &*payload)
+        self.open_body(packet_number, header, body)
+    }
+
+    fn seal(&self, packet_number: u64, header: &[u8], payload: &mut [u8], tag_out: &mut [u8]) {
+        let tag = self.key.seal_in_place_separate_tag(self.nonce(packet_number), Aad::from(header), payload);
+        tag_out.copy_from_slice(tag.expect("a datagram is under AES-GCM's limit").as_ref());
+    }
+
+    fn open_body<'a>(&self, packet_number: u64, header: &[u8], body: &'a mut [u8]) -> Option<&'a [u8]> {
+        let opened = self.key.open_in_place(self.nonce(packet_number), Aad::from(header), body);
+        opened.ok().map(|payload| &*payload)
     }
 
     fn nonce(&self, packet_number: u64) -> Nonce {
@@ -133,7 +144,10 @@ fn expand(secret: &Prk, label: &[u8], out: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::hkdf::Salt;
+
     use super::*;
+    use crate::wycheproof::vectors;
 
     #[test]
     fn a_changed_packet_opens() {
@@ -151,5 +165,43 @@ mod tests {
             changed[at] ^= 0x40;
             assert_eq!(node.open(7, &mut changed), None, "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_vector_of_wycheproof_seals_or_opens_otherwise() {
+        let (mut valid, mut invalid) = (0, 0);
+        for vector in vectors(include_str!("../../../tests/wycheproof/aes_128_gcm.txt")) {
+            let [key, nonce, header, plain, sealed, tag] = std::array::from_fn(|column| vector.bytes(column));
+            // The vector's nonce is what the iv and the packet number make.
+            let number = 0x0123_4567_89ab_cdef_u64;
+            let mut iv: [u8; NONCE_LEN] = nonce.try_into().unwrap();
+            iv[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(byte, number)| *byte ^= number);
+            let key = DirectionKey::new(&key.try_into().unwrap(), iv, [0; SECRET_BYTES]);
+            let mut body = [&sealed[..], &tag].concat();
+            let opened = key.open_body(number, &header, &mut body);
+            assert_eq!(opened, vector.is_valid.then_some(&plain[..]), "{}", vector.id);
+            if vector.is_valid {
+                let (mut payload, mut tag_out) = (plain, [0; TAG_BYTES]);
+                key.seal(number, &header, &mut payload, &mut tag_out);
+                assert_eq!((payload, tag_out.to_vec()), (sealed, tag), "{}", vector.id);
+                valid += 1;
+            } else {
+                invalid += 1;
+            }
+        }
+        assert_eq!((valid, invalid), (40, 27));
+    }
+
+    #[test]
+    fn a_vector_of_wycheproof_derives_otherwise() {
+        let vectors = vectors(include_str!("../../../tests/wycheproof/hkdf_sha256.txt"));
+        for vector in &vectors {
+            let [input, salt, label] = std::array::from_fn(|column| vector.bytes(column));
+            let expected = vector.bytes(4);
+            let mut out = vec![0; expected.len()];
+            expand(&Salt::new(HKDF_SHA256, &salt).extract(&input), &label, &mut out);
+            assert_eq!(out, expected, "{}", vector.id);
+        }
+        assert_eq!(vectors.len(), 80);
     }
 }

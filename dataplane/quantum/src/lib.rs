@@ -38,6 +38,9 @@ mod tap;
 mod timer_heap;
 mod used_ids;
 mod versions;
+#[cfg(test)]
+#[path = "../../../tests/wycheproof/vectors.rs"]
+mod wycheproof;
 
 pub use channels::{LATEST_KEYS_MAX, PACKET_MESSAGE_BYTES_MAX};
 pub use config::{

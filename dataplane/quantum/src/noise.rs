@@ -211,6 +211,7 @@ impl Hash for Sha256 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wycheproof::vectors;
 
     #[test]
     fn the_two_sides_derive_different_keys() {
@@ -243,5 +244,26 @@ mod tests {
         let mut out = [0; 32];
         rng.try_fill_bytes(&mut out).unwrap();
         assert!(rng.try_fill_bytes(&mut out).is_err());
+    }
+
+    #[test]
+    fn a_vector_of_wycheproof_agrees_on_another_secret() {
+        let (mut agreed, mut refused) = (0, 0);
+        for vector in vectors(include_str!("../../../tests/wycheproof/x25519.txt")) {
+            let [public, private, shared] = std::array::from_fn(|column| vector.bytes(column));
+            let mut key = X25519Key::default();
+            key.set(&private);
+            let mut out = [0; KEY_BYTES];
+            if vector.is_valid {
+                key.dh(&public, &mut out).unwrap();
+                assert_eq!(out[..], shared, "{}", vector.id);
+                agreed += 1;
+            } else {
+                // A key of small order: the secret would be zero, whatever the private key.
+                assert!(key.dh(&public, &mut out).is_err(), "{}", vector.id);
+                refused += 1;
+            }
+        }
+        assert!(agreed > 80 && refused > 20, "{agreed} and {refused}");
     }
 }

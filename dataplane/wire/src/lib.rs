@@ -17,6 +17,9 @@ pub mod sync;
 pub mod ticket;
 mod time;
 pub mod varint;
+#[cfg(test)]
+#[path = "../../../tests/wycheproof/vectors.rs"]
+mod wycheproof;
 pub mod yjs_scan;
 
 pub use access::{Access, Grant, access_to};

@@ -110,8 +110,7 @@ impl TicketKeyRing {
             return Err(TicketError::TooLarge { bytes });
         }
         let id = id.to_be_bytes();
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(id), &mut body)
-            .expect("a ticket is shorter than AES-GCM's limit");
+        seal_body(key, nonce, &id, &mut body);
         Ok([&id[..], &nonce, &body].concat())
     }
 
@@ -150,11 +149,7 @@ impl TicketKeyRing {
         let id = u32::from_be_bytes(id_bytes);
         let key = self.keys.iter().find(|(held, _)| *held == id).map(|(_, key)| key);
         let key = key.ok_or(TicketError::UnknownKey(id))?;
-        let body = reader.rest();
-        let (body, tag) = body.split_last_chunk::<TAG_BYTES>().ok_or(TicketError::Forged)?;
-        let plain = buffer.get_mut(..body.len()).ok_or(TicketError::Forged)?;
-        key.open_separate_gather(Nonce::assume_unique_for_key(nonce), Aad::from(id_bytes), body, tag, plain)
-            .map_err(|_| TicketError::Forged)?;
+        let plain = open_body(key, nonce, &id_bytes, reader.rest(), buffer).ok_or(TicketError::Forged)?;
         Ok(OpenedTicket::parse(plain)?)
     }
 }
@@ -202,6 +197,25 @@ impl<'a> OpenedTicket<'a> {
     }
 }
 
+fn seal_body(key: &LessSafeKey, nonce: [u8; NONCE_BYTES], associated: &[u8], body: &mut Vec<u8>) {
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(associated), body)
+        .expect("a ticket is shorter than AES-GCM's limit");
+}
+
+fn open_body<'a>(
+    key: &LessSafeKey,
+    nonce: [u8; NONCE_BYTES],
+    associated: &[u8],
+    sealed: &[u8],
+    buffer: &'a mut [u8],
+) -> Option<&'a [u8]> {
+    let (body, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
+    let plain = buffer.get_mut(..body.len())?;
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    key.open_separate_gather(nonce, Aad::from(associated), body, tag, plain).ok()?;
+    Some(plain)
+}
+
 impl Ticket {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(FORMAT);
@@ -230,6 +244,7 @@ fn decode_grant(reader: &mut Reader<'_>) -> Result<Grant, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wycheproof::vectors;
 
     fn ticket() -> Ticket {
         Ticket {
@@ -270,5 +285,28 @@ mod tests {
         let grants = vec![Grant { pattern: "x".repeat(200), access: Access::Read }; 4];
         let error = ring.seal(&Ticket { grants, ..ticket() }, [5; 12]).unwrap_err();
         assert!(matches!(error, TicketError::TooLarge { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_vector_of_wycheproof_seals_or_opens_otherwise() {
+        let (mut valid, mut invalid) = (0, 0);
+        for vector in vectors(include_str!("../../../tests/wycheproof/aes_256_gcm.txt")) {
+            let [key, nonce, associated, plain, sealed, tag] =
+                std::array::from_fn(|column| vector.bytes(column));
+            let ring = TicketKeyRing::new([(1, key.try_into().unwrap())]);
+            let (key, nonce) = (&ring.keys[0].1, nonce.try_into().unwrap());
+            let mut buffer = [0; TICKET_BYTES_MAX];
+            let opened = open_body(key, nonce, &associated, &[&sealed[..], &tag].concat(), &mut buffer);
+            assert_eq!(opened, vector.is_valid.then_some(&plain[..]), "{}", vector.id);
+            if vector.is_valid {
+                let mut body = plain;
+                seal_body(key, nonce, &associated, &mut body);
+                assert_eq!(body, [&sealed[..], &tag].concat(), "{}", vector.id);
+                valid += 1;
+            } else {
+                invalid += 1;
+            }
+        }
+        assert_eq!((valid, invalid), (39, 27));
     }
 }
