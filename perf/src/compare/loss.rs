@@ -42,7 +42,7 @@ const QUICK_MESSAGES: u64 = 20_000;
 /// Options of the scenario.
 #[derive(ClapArgs, Clone, Debug, Default)]
 pub struct LossArgs {
-    /// Only rows whose names contain one of these: '0 %', '1 %', '5 %', 'bursts', 'typing' (with --scenario loss).
+    /// Only these rows, by name or part of a name: '0 %', '1 %', '5 %', 'bursts', 'typing' (with --scenario loss).
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub rows: Vec<String>,
     /// Only these transports; 'none' for virtual time alone (with --scenario loss) [default: quantum,quinn-stream,kcp].
@@ -56,9 +56,7 @@ pub struct LossArgs {
 
 impl LossArgs {
     fn rows(&self) -> Result<Vec<Row>> {
-        let is_wanted =
-            |row: &Row| self.rows.is_empty() || self.rows.iter().any(|part| row.name.contains(part.as_str()));
-        let rows: Vec<Row> = ROWS.into_iter().filter(is_wanted).collect();
+        let rows: Vec<Row> = ROWS.into_iter().filter(|row| row.is_meant(&self.rows)).collect();
         if rows.is_empty() {
             let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
             let asked = self.rows.join(",");

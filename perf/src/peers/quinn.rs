@@ -88,7 +88,9 @@ fn serve(context: &ServerContext<'_>) -> io::Result<()> {
         (context.ready)(Ready { address: endpoint.local_addr()?, secret: identity.secret() });
         while let Some(incoming) = endpoint.accept().await {
             tokio::spawn(async move {
-                if let Ok(connection) = incoming.await {
+                // What came with the first packet is answered before the client has shown its address.
+                let begun = incoming.accept().map(quinn::Connecting::into_0rtt);
+                if let Ok(Ok((connection, _))) = begun {
                     serve_connection(connection).await;
                 }
             });

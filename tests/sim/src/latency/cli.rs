@@ -51,7 +51,7 @@ pub struct LatencyArgs {
     /// What every random choice follows from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only rows whose names contain one of these, comma-separated.
+    /// Only these rows, by name or part of a name, comma-separated.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// How the result is printed.
@@ -71,9 +71,7 @@ impl LatencyArgs {
     }
 
     fn table(&self) -> Result<Table, LatencyError> {
-        let is_wanted =
-            |row: &Row| self.rows.is_empty() || self.rows.iter().any(|part| row.name.contains(part.as_str()));
-        let rows: Vec<Row> = ROWS.into_iter().filter(is_wanted).collect();
+        let rows: Vec<Row> = ROWS.into_iter().filter(|row| row.is_meant(&self.rows)).collect();
         measure_rows(&rows, self.messages, self.seed)
     }
 }

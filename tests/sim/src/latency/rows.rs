@@ -108,6 +108,16 @@ pub const ROWS: [Row; 7] = [
 ];
 
 impl Row {
+    /// Whether it is one of those that are asked for: by their names, by parts of names, or all when nothing is named.
+    #[must_use]
+    pub fn is_meant(&self, names: &[String]) -> bool {
+        let is_meant = |name: &String| match ROWS.iter().find(|row| row.name == *name) {
+            Some(row) => row.name == self.name,
+            None => self.name.contains(name.as_str()),
+        };
+        names.is_empty() || names.iter().any(is_meant)
+    }
+
     /// The row of the same rate that loses nothing.
     #[must_use]
     pub fn without_loss(&self) -> Self {
@@ -124,6 +134,16 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_in_full_means_others_that_contain_it() {
+        let meant = |name: &str| -> Vec<&str> {
+            ROWS.iter().filter(|row| row.is_meant(&[name.to_owned()])).map(|row| row.name).collect()
+        };
+        assert_eq!(meant("1 %"), ["1 %"]);
+        assert_eq!(meant("typing"), ["typing, 0 %", "typing, 1 %", "typing, 5 %"]);
+        assert!(meant("7 %").is_empty() && ROWS.iter().all(|row| row.is_meant(&[])));
+    }
 
     #[test]
     fn a_row_loses_other_than_its_name_says() {
