@@ -110,6 +110,26 @@ async fn a_kill_of_the_node_loses_or_repeats_ops() {
 }
 
 #[tokio::test]
+async fn a_reader_of_a_restarted_node_waits_until_it_loses_patience() {
+    let disk: Arc<Disk> = Arc::default();
+    let node = Node::start(&disk);
+    let slow = ClientConfig { unresponsive_after: PATIENCE, ..config() };
+    let reading = Client::builder(Tickets::new(1, node.address)).config(slow).connect().await.unwrap();
+    let mut reader = reading.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    let writing = client(2, node.address).await;
+    let writer = writing.join("log", OPAQUE, JoinOptions::default()).unwrap();
+    writer.apply(numbered(1)).await.unwrap();
+    assert_eq!(ops(&mut reader, 1).await, [1]);
+    let address = node.kill();
+    let _node = Node::at(address, &disk, statesync::Placement::single_node(0, 1, 16));
+    // The reader has nothing to say but that it is there: that is enough for the node to tell it.
+    writer.apply(numbered(2)).await.unwrap();
+    let told = tokio::time::timeout(PATIENCE / 4, ops(&mut reader, 1)).await;
+    assert_eq!(told.expect("far sooner than its patience ends"), [2]);
+    assert_eq!(reading.stats().reconnects, 1);
+}
+
+#[tokio::test]
 async fn a_moved_document_is_lost_sight_of() {
     let (first_disk, second_disk) = (Arc::default(), Arc::default());
     let second = Node::start(&second_disk);

@@ -59,6 +59,7 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let data_dir = DataDir::lock(&config.data_dir, config.listen)?;
         let layout = layout(&data_dir, config.shards)?;
+        let reset_key = data_dir.reset_key()?;
         let cores = rt::allowed_cores();
         let sockets = rt::bind_group(config.listen, layout.shards, &SocketOptions::default())?;
         let address = sockets[0].local_addr().map_err(|error| NodeError::Config(error.to_string()))?;
@@ -75,7 +76,7 @@ impl Node {
             let (reports, reports_out) = spsc::channel(REPORTS_MAX);
             let link = AgentLink { commands: commands_out, reports, notify: notify.clone() };
             let (core, log_dir) = (core_of(&cores, shard), data_dir.log_dir(shard)?);
-            let plan = ShardPlan { shard, core, layout, log_dir, config: config.clone() };
+            let plan = ShardPlan { shard, core, layout, log_dir, reset_key, config: config.clone() };
             starting.push((plan.spawn(socket, link)?, commands, reports_out));
         }
         let (mut shards, mut links) = (Vec::new(), Vec::new());

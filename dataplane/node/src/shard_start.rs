@@ -32,6 +32,7 @@ pub(crate) struct ShardPlan {
     pub(crate) core: Option<usize>,
     pub(crate) layout: Layout,
     pub(crate) log_dir: LogDir,
+    pub(crate) reset_key: [u8; rt::RESET_KEY_BYTES],
     pub(crate) config: NodeConfig,
 }
 
@@ -124,6 +125,8 @@ impl ShardPlan {
             sync: SyncConfig::default(),
             commit_delay_max: Span::from_us(u64::from(self.config.commit_delay_us_max)),
             entropy,
+            reset_key: self.reset_key,
+            start_unix_ms: unix_ms(),
         })
     }
 }

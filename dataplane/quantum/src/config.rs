@@ -15,6 +15,8 @@ use crate::tap::PacketTap;
 pub const ACK_DELAY_MAX: Span = Span::from_ms(2);
 /// The shortest idle timeout.
 pub const IDLE_TIMEOUT_MIN: Span = Span::from_ms(100);
+/// The shortest interval of signs of life.
+const KEEP_ALIVE_INTERVAL_MIN: Span = Span::from_ms(10);
 /// The most that a peer's credit is believed, so that sums of credit cannot overflow.
 pub(crate) const CREDIT_MAX: u64 = 1 << 60;
 /// How much queued memory a message is counted as, besides its payload.
@@ -43,7 +45,7 @@ pub struct FecConfig {
     pub unrecovered_max: f64,
     /// What repairs may add to what they protect, in parts of it, while nothing is lost; default 0.28. Four times the
     /// share of packets that is lost comes on top: 0.32 at 1 %, 0.48 at 5 %. Traffic of a few packets a second, which
-    /// repairs may double, is exempt up to 32,000 bytes of repairs a second.
+    /// repairs may double, is exempt up to 64,000 bytes of repairs a second.
     pub overhead_max: f64,
     /// How long a message waits for a repair that covers it, where messages are few; 3 to 5 ms, default 5 ms.
     pub repair_timer: Span,
@@ -100,10 +102,16 @@ impl FecConfig {
 /// One connection's settings. The defaults are the production values.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The largest datagram sent and taken: 1,200 to 1,452 bytes; default 1,200.
+    /// The largest datagram sent and taken: 1,200 to 1,452 bytes; default 1,452. Larger ones than 1,200 are sent once the path has
+    /// been found to carry them.
     pub datagram_bytes_max: usize,
     /// Silence after which a connection is dropped; default 30 s. The smaller of the two ends' counts.
     pub idle_timeout: Span,
+    /// A client that has heard and said nothing for so long asks for a sign of life, so that neither NAT nor node forgets
+    /// it; default 10 s, none: never. At most a third of the idle timeout that the ends have agreed on.
+    pub keep_alive_interval: Option<Span>,
+    /// The same for a node; default none.
+    pub node_keep_alive_interval: Option<Span>,
     /// How long an acknowledgement may be held back: at most, and by default, 2 ms.
     pub max_ack_delay: Span,
     /// How long a handshake may take; default 10 s.
@@ -138,8 +146,10 @@ const _: () = assert!(MESSAGE_BYTES_MAX as u64 <= 6 << 20);
 impl Default for Config {
     fn default() -> Self {
         Self {
-            datagram_bytes_max: INITIAL_DATAGRAM_BYTES,
+            datagram_bytes_max: DATAGRAM_BYTES_MAX,
             idle_timeout: Span::from_ms(30_000),
+            keep_alive_interval: Some(Span::from_ms(10_000)),
+            node_keep_alive_interval: None,
             max_ack_delay: ACK_DELAY_MAX,
             handshake_timeout: Span::from_ms(10_000),
             send_buffer_bytes_max: 8 << 20,
@@ -186,6 +196,18 @@ impl Config {
                 self.idle_timeout.as_us(),
                 self.idle_timeout >= IDLE_TIMEOUT_MIN,
                 "must be at least 100 ms",
+            ),
+            (
+                "keep_alive_interval",
+                self.keep_alive_interval.map_or(0, Span::as_us),
+                self.keep_alive_interval.is_none_or(|interval| interval >= KEEP_ALIVE_INTERVAL_MIN),
+                "must be at least 10 ms, or none",
+            ),
+            (
+                "node_keep_alive_interval",
+                self.node_keep_alive_interval.map_or(0, Span::as_us),
+                self.node_keep_alive_interval.is_none_or(|interval| interval >= KEEP_ALIVE_INTERVAL_MIN),
+                "must be at least 10 ms, or none",
             ),
             (
                 "max_ack_delay",

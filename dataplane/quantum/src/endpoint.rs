@@ -94,6 +94,7 @@ pub struct Endpoint {
     generation: u32,
     half_open: usize,
     receive_budget: ReceiveBudget,
+    is_finishing: bool,
     timers: TimerHeap,
     ready: VecDeque<ConnectionKey>,
     /// Those with something that can wait: one message of which thousands leave at once must not keep everybody else's
@@ -141,6 +142,7 @@ impl Endpoint {
             generation: 0,
             half_open: 0,
             receive_budget: ReceiveBudget::new(limits.receive_buffer_bytes_max),
+            is_finishing: false,
             timers: TimerHeap::default(),
             ready: VecDeque::new(),
             behind: VecDeque::new(),
@@ -164,10 +166,10 @@ impl Endpoint {
         self.reset_key = key;
     }
 
-    /// An earlier run of this node may have opened connections up to now: first packets from then need a cookie, so that
-    /// none of them opens a connection here, too.
-    pub fn handle_restart(&mut self, now: Now) {
-        self.entrance.handle_restart(now);
+    /// An earlier run of this node may have opened connections up to `unix_ms`: first packets from then need a cookie, so
+    /// that none of them opens a connection here, too.
+    pub fn handle_restart(&mut self, unix_ms: u64) {
+        self.entrance.handle_restart(unix_ms);
     }
 
     /// The settings of connections opened from now on.
@@ -377,6 +379,23 @@ impl Endpoint {
         if let Some(slot) = self.slot_mut(key) {
             slot.connection.close(now, code, reason);
             self.touch(key);
+        }
+    }
+
+    /// Ends a connection once what is queued on it has been acknowledged, or at `deadline`: see [`Connection::finish`].
+    pub fn finish(&mut self, now: Time, key: ConnectionKey, code: u16, reason: &str, deadline: Time) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.connection.finish(now, code, reason, deadline);
+            self.touch(key);
+        }
+    }
+
+    /// Ends all connections in this way, and opens no new ones any more.
+    pub fn finish_all(&mut self, now: Time, code: u16, reason: &str, deadline: Time) {
+        self.is_finishing = true;
+        let keys: Vec<_> = self.slots.iter().map(|(_, slot)| slot.connection.key()).collect();
+        for key in keys {
+            self.finish(now, key, code, reason, deadline);
         }
     }
 

@@ -23,6 +23,7 @@ mod id_hash;
 mod key_update;
 mod keys;
 mod loss;
+mod mtu;
 mod noise;
 mod pacer;
 mod path;

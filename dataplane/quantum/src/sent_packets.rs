@@ -26,6 +26,8 @@ pub(crate) enum SentFrame {
     NewConnectionId(u64),
     /// The connection id of this number was retired or refused.
     RetireConnectionId(u64),
+    /// No new messages will come.
+    Finish,
 }
 
 /// What has become of a packet.

@@ -107,6 +107,18 @@ counters! {
         fec_peer_late,
         /// Our repairs that the peer says it did not need.
         fec_peer_wasted,
+        /// Datagrams sent that try a larger size.
+        mtu_probes,
+        /// Larger sizes found to reach the peer.
+        mtu_raises,
+        /// Returns to the least size, because larger datagrams did not arrive any more.
+        mtu_black_holes,
+        /// Ends that waited for what was queued.
+        finishes,
+        /// Those of them before which all of it was acknowledged.
+        finishes_in_time,
+        /// Signs of life asked for.
+        keep_alives,
         /// Changes to the next phase's keys, begun here or by the peer.
         key_updates,
         /// Packets opened with the keys of the phase before.
@@ -159,6 +171,8 @@ counters! {
         resets_sent,
         /// Dropped: too many connections.
         connection_limit,
+        /// Dropped: a first packet while the endpoint finishes.
+        finishing,
         /// Dropped: too many connections whose handshake is not complete.
         half_open_limit,
         /// Closed: connections that held too much of what all of them have for receiving.

@@ -277,7 +277,7 @@ fn a_first_packet_of_before_a_restart_is_taken_after_it() {
     let first = first_packet(1, UNIX_S * 1_000 + 1_000).1;
     assert!(handle(&mut endpoint(EndpointLimits::default()), at(0), 1, &first).0);
     let mut node = endpoint(EndpointLimits::default());
-    node.handle_restart(at(500));
+    node.handle_restart(at(500).unix_ms);
     assert!(!handle(&mut node, at(600), 1, &first).0);
     assert!(!handle(&mut node, at(60_000), 1, &first).0);
     assert_eq!(node.stats().retries_sent, 2);

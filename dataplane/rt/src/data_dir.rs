@@ -4,12 +4,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::layout::{self, Layout};
 use crate::{LogDir, Result, RtError};
 
 const LOCK_NAME: &str = "LOCK";
+const RESET_KEY_NAME: &str = "reset-key";
+/// The length of the key in [`DataDir::reset_key`].
+pub const RESET_KEY_BYTES: usize = 32;
 /// The most of a lock file that an error repeats, bytes.
 const HOLDER_BYTES_MAX: u64 = 256;
 
@@ -76,6 +80,40 @@ impl DataDir {
         layout::write(&self.path, layout)
     }
 
+    /// The key of the node's stateless resets, made when it is first asked for: it has to outlive the process, so that
+    /// clients of a node that was killed learn it at once. Only the owner may read it.
+    ///
+    /// # Errors
+    /// [`RtError::ResetKeyCorrupt`], [`RtError::Entropy`], [`RtError::File`].
+    pub fn reset_key(&self) -> Result<[u8; RESET_KEY_BYTES]> {
+        let path = self.path.join(RESET_KEY_NAME);
+        match fs::read(&path) {
+            Ok(bytes) => bytes.try_into().map_err(|_| RtError::ResetKeyCorrupt { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_reset_key(&path),
+            Err(source) => Err(RtError::file("read", path)(source)),
+        }
+    }
+
+    /// Either the whole key is on disk when this returns, or none.
+    fn make_reset_key(&self, path: &Path) -> Result<[u8; RESET_KEY_BYTES]> {
+        let mut key = [0; RESET_KEY_BYTES];
+        crate::entropy(&mut key)?;
+        let temporary = self.path.join(format!("{RESET_KEY_NAME}.new"));
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(RtError::file("create", &temporary))?;
+        file.write_all(&key).map_err(RtError::file("write", &temporary))?;
+        file.sync_all().map_err(RtError::file("sync", &temporary))?;
+        fs::rename(&temporary, path).map_err(RtError::file("rename", &temporary))?;
+        sync_dir(&self.path)?;
+        Ok(key)
+    }
+
     /// The directory of one shard's log, created where it is missing.
     ///
     /// # Errors
@@ -118,6 +156,25 @@ mod tests {
         assert!(error.contains(&path.display().to_string()), "{error}");
         drop(first);
         DataDir::lock(&path, address()).expect("the lock after its holder is gone");
+    }
+
+    #[test]
+    fn a_reset_key_changes_with_a_restart_or_can_be_read_by_others() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let temp = tempfile::tempdir().expect("temporary directory");
+        let dir = DataDir::lock(temp.path(), address()).expect("the lock");
+        let key = dir.reset_key().expect("a new key");
+        assert_ne!(key, [0; RESET_KEY_BYTES]);
+        drop(dir);
+        let dir = DataDir::lock(temp.path(), address()).expect("the lock");
+        assert_eq!(dir.reset_key().expect("the key"), key);
+        let path = temp.path().join(RESET_KEY_NAME);
+        let mode = fs::metadata(&path).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(&path, [1; 31]).expect("damage");
+        let error = dir.reset_key().expect_err("a damaged key").to_string();
+        assert!(error.contains(&path.display().to_string()) && error.contains("delete"), "{error}");
     }
 
     #[test]

@@ -129,6 +129,12 @@ pub enum RtError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The file of the reset key does not hold one.
+    #[error("{} is not a key of 32 bytes; delete it, and the node makes a new one", path.display())]
+    ResetKeyCorrupt {
+        /// The file.
+        path: PathBuf,
+    },
     /// Fewer bytes were written than asked for: the device is full or failing.
     #[error("wrote {written} of {len} bytes to {path} at {offset}; the device is full or failing", path = path.display())]
     ShortWrite {

@@ -33,7 +33,7 @@ mod socket;
 pub use allocations::{CountingAllocator, thread_allocations};
 pub use clock::{Clock, entropy, unix_ms};
 pub use cycles::CycleClock;
-pub use data_dir::DataDir;
+pub use data_dir::{DataDir, RESET_KEY_BYTES};
 pub use doorbell::Doorbell;
 pub use error::{Result, RtError};
 pub use executor::{

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quantum::{Connection, Endpoint, EndpointLimits, Event, Now, SendError, Transmit};
+use quantum::{Connection, Endpoint, EndpointLimits, Event, Now, ResetKey, SendError, Transmit};
 use statesync::{Output, StateSync, SyncConfig};
 use wal::{AlignedBuffer, LogWriter, Write, WriteAt};
 use wire::code::Code;
@@ -23,6 +23,8 @@ const INTEGRATE_OPS_PER_TURN: usize = 64;
 const TELL_SPAN_MAX: Span = Span::from_ms(500);
 /// How long it waits for the closing packets to be gone.
 const CLOSE_SPAN_MAX: Span = Span::from_ms(50);
+/// What the clients are told.
+const DRAIN_REASON: &str = "the node is going away";
 
 /// What a shard is made of when it starts.
 #[derive(Debug)]
@@ -38,6 +40,10 @@ pub struct ShardConfig {
     pub commit_delay_max: Span,
     /// Random bytes, fresh for this start.
     pub entropy: [u8; 32],
+    /// The key of the node's stateless resets, the same for all shards and all runs.
+    pub reset_key: [u8; 32],
+    /// When this run began, Unix milliseconds: first packets that an earlier run may have taken are not taken again.
+    pub start_unix_ms: u64,
 }
 
 /// Where a shard is on its way out.
@@ -46,12 +52,8 @@ enum Drain {
     No,
     /// What is in the log's batches becomes durable first, and is acknowledged.
     Flushing,
-    /// The acknowledgements are on their way to the clients.
-    Telling {
-        until: Time,
-    },
-    /// The connections are being closed.
-    Closing {
+    /// The acknowledgements are on their way to the clients, and behind them the end of their connections.
+    Finishing {
         until: Time,
     },
     Done,
@@ -96,7 +98,9 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     /// what is owned here.
     #[must_use]
     pub fn with_probe(config: ShardConfig, sync: StateSync, log: LogWriter<B>, probe: P) -> Self {
-        let endpoint = Endpoint::new(Arc::new(config.transport.clone()), config.limits, config.entropy);
+        let mut endpoint = Endpoint::new(Arc::new(config.transport.clone()), config.limits, config.entropy);
+        endpoint.set_reset_key(ResetKey::new(&config.reset_key));
+        endpoint.handle_restart(config.start_unix_ms);
         Self {
             endpoint,
             transport: config.transport,
@@ -186,7 +190,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
         let drain = match self.drain {
             Drain::No | Drain::Done => None,
             // Looked at in every turn: what ends these stages is no timer.
-            Drain::Flushing | Drain::Telling { .. } | Drain::Closing { .. } => Some(Time::ZERO),
+            Drain::Flushing | Drain::Finishing { .. } => Some(Time::ZERO),
         };
         [self.endpoint.poll_timeout(), self.sync.poll_timeout(), self.write_due(), drain]
             .into_iter()
@@ -304,7 +308,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
             while let Some((key, event)) = self.endpoint.poll_event() {
                 any = true;
                 match event {
-                    Event::Connected => {}
+                    Event::Connected | Event::Finishing => {}
                     Event::Writable => self.sync.handle_writable(subscriber(key)),
                     Event::Closed(_) => {
                         self.sync.handle_close(now.mono, subscriber(key));
@@ -337,21 +341,15 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     fn advance_drain(&mut self, now: Now) {
         match self.drain {
             Drain::Flushing if self.is_durable() => {
-                self.drain = Drain::Telling { until: now.mono + TELL_SPAN_MAX };
+                let deadline = now.mono + TELL_SPAN_MAX;
+                self.endpoint.finish_all(now.mono, Code::Draining as u16, DRAIN_REASON, deadline);
+                self.drain = Drain::Finishing { until: deadline + CLOSE_SPAN_MAX };
             }
-            Drain::Telling { until } if self.is_told() || now.mono >= until => {
-                self.endpoint.close_all(now.mono, Code::Draining as u16, "the node is going away");
-                self.drain = Drain::Closing { until: now.mono + CLOSE_SPAN_MAX };
-            }
-            Drain::Closing { until } if self.endpoint.connections_count() == 0 || now.mono >= until => {
+            Drain::Finishing { until } if self.endpoint.connections_count() == 0 || now.mono >= until => {
                 self.drain = Drain::Done;
                 self.reports.push_back(Report::Drained);
             }
             _ => {}
         }
-    }
-
-    fn is_told(&self) -> bool {
-        self.endpoint.connections().all(|(connection, _)| connection.queued_bytes() == 0)
     }
 }

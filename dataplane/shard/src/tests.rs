@@ -73,6 +73,8 @@ impl Bench {
             sync: SyncConfig::default(),
             commit_delay_max: COMMIT_DELAY,
             entropy: [3; 32],
+            reset_key: [4; 32],
+            start_unix_ms: 0,
         };
         let now = Now { mono: Time::from_us(1), unix_ms: 1_000_000 };
         let mut shard = Shard::with_probe(config, sync, log, Notes::default());

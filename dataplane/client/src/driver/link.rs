@@ -243,6 +243,8 @@ impl Link {
                     connected = true;
                 }
                 Event::Writable => open.blocked = false,
+                // What is not taken any more will be when the connection is over and there is another.
+                Event::Finishing => {}
                 Event::Closed(reason) => return Err(Failure::Closed(reason)),
             }
         }

@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aetherflow_client::{
     Client, ClientConfig, Document, DocumentEvent, IssuedTicket, PlacementMap, TicketRefusal, TicketSource,
 };
 use bytes::Bytes;
-use quantum::{Channel, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now, SendError};
+use quantum::{
+    Channel, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now, ResetKey, SendError,
+};
 use statesync::{
     AppendLog, LogFull, LogOp, Output, Placement, Session, StateSync, SubscriberKey, SyncConfig,
 };
@@ -23,6 +25,7 @@ use wire::{Access, Code, Grant, Guuid, Ticket, TicketKeyRing, Time};
 
 const TICKET_KEY: (u32, [u8; 32]) = (1, [7; 32]);
 const PSK: [u8; 32] = [5; 32];
+const RESET_KEY: [u8; 32] = [6; 32];
 /// Nothing in a test takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -162,6 +165,7 @@ impl Machine {
         let limits = EndpointLimits::default();
         let mut endpoint = Endpoint::new(Arc::new(quantum::Config::default()), limits, [starts as u8; 32]);
         endpoint.set_ticket_keys(TicketKeyRing::new([TICKET_KEY]));
+        endpoint.set_reset_key(ResetKey::new(&RESET_KEY));
         let mut sync = StateSync::new(SyncConfig::default(), placement, starts);
         for op in &*disk.ops.lock().unwrap() {
             sync.handle_recovered(&op.document, op.kind, op.sequence, op.op_id, &op.payload).unwrap();
@@ -199,7 +203,8 @@ impl Machine {
     }
 
     fn receive(&mut self, from: SocketAddr, datagram: &mut [u8]) {
-        let now = Now { mono: self.now(), unix_ms: 1_000 };
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let now = Now { mono: self.now(), unix_ms };
         let mut received = Received::default();
         self.endpoint.handle_datagram(now, from, datagram, &mut received);
         for (key, session, channel, message) in received.0 {
@@ -227,7 +232,7 @@ impl Machine {
         }
         while let Some((key, event)) = self.endpoint.poll_event() {
             match event {
-                Event::Connected => {}
+                Event::Connected | Event::Finishing => {}
                 Event::Writable => self.sync.handle_writable(SubscriberKey(key.as_u64())),
                 Event::Closed(_) => self.sync.handle_close(now, SubscriberKey(key.as_u64())),
             }

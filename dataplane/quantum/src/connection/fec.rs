@@ -174,9 +174,6 @@ impl Connection {
                 self.resend(&packet, Resend::Protected);
             }
         }
-        if let Some(sender) = self.fec.sender.take_if(|sender| sender.is_at_rest(now)) {
-            self.fec.next_symbol = sender.next_number();
-        }
         oldest
     }
 
@@ -277,8 +274,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Any packet: losses are counted by number.
+    /// Any packet: losses are counted by number, and what is not needed any more is given back.
     pub(super) fn on_fec_packet(&mut self, now: Time, number: u64) {
+        if let Some(sender) = self.fec.sender.take_if(|sender| sender.is_at_rest(now)) {
+            self.fec.next_symbol = sender.next_number();
+        }
         if let Some(receiver) = &mut self.fec.receiver {
             receiver.on_packet(number);
             self.fec.receiver.take_if(|receiver| receiver.is_at_rest(now));

@@ -44,7 +44,7 @@ pub enum SendError {
     /// A deadline on a reliable, ordered channel, where every message arrives.
     #[error("a message of a reliable, ordered channel has no deadline: choose another channel")]
     Deadline,
-    /// The connection is closed, or there is none of this key.
+    /// The connection is closed or [finishing](Connection::finish), or there is none of this key.
     #[error("the connection is closed")]
     Closed,
 }
@@ -67,7 +67,7 @@ impl Connection {
         message: Bytes,
         options: SendOptions,
     ) -> Result<MessageId, SendError> {
-        if self.is_closed() {
+        if self.is_closed() || self.is_finishing() {
             return Err(SendError::Closed);
         }
         let bytes = message.len();

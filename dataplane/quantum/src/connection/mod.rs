@@ -1,6 +1,7 @@
 //! One connection: the conductor of the parts that the other files describe.
 
 mod fec;
+mod finish;
 mod footprint;
 mod handshake;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod ids;
 mod initial;
 mod key_update;
 mod messages;
+mod mtu;
 mod path;
 mod receive;
 mod send;
@@ -27,6 +29,7 @@ use wire::sync::Channel;
 use wire::{Code, Guuid, Span, Ticket, Time};
 
 use self::fec::Fec;
+use self::finish::Finishing;
 pub use self::footprint::Footprint;
 pub use self::handshake::ConnectError;
 pub(crate) use self::handshake::{AcceptError, Acceptor};
@@ -44,6 +47,7 @@ use crate::fec::WINDOW_SYMBOLS_MAX;
 use crate::flow::SendCredit;
 use crate::key_update::PhasedKeys;
 use crate::loss::LossDetector;
+use crate::mtu::MtuDiscovery;
 use crate::pacer::Pacer;
 use crate::path::Paths;
 use crate::replay::ReplayWindow;
@@ -117,6 +121,9 @@ pub enum Event {
     Connected,
     /// After [`SendError::Full`]: half of the send buffer is free again.
     Writable,
+    /// The peer takes no new messages and will end the connection once it has delivered what it had; what is sent to it
+    /// until then still arrives.
+    Finishing,
     /// The connection is over: the last event. Its key is of no use any more.
     Closed(CloseReason),
 }
@@ -228,8 +235,9 @@ pub struct Connection {
     acks_without_ping: u32,
     queued_bytes: usize,
     is_blocked: bool,
-    /// What the peer can take.
+    /// What the path is known to carry.
     datagram_bytes: usize,
+    mtu: MtuDiscovery,
     message_bytes_max: usize,
     peer_ack_delay: Span,
     /// With which the node may end a client's connection that it has forgotten.
@@ -240,8 +248,12 @@ pub struct Connection {
     /// End of the handshake, or of closing and draining.
     deadline: Option<Time>,
     close: Option<(u16, String)>,
+    finishing: Option<Box<Finishing>>,
+    is_peer_finishing: bool,
     close_due: bool,
     close_sent: Time,
+    /// How often CLOSE is still repeated without being asked for.
+    close_repeats: u8,
     amplification: Amplification,
     fec: Fec,
     events: VecDeque<Event>,
@@ -299,6 +311,7 @@ impl Connection {
             queued_bytes: 0,
             is_blocked: false,
             datagram_bytes: INITIAL_DATAGRAM_BYTES,
+            mtu: MtuDiscovery::new(),
             message_bytes_max: config.message_bytes_max,
             peer_ack_delay: Span::ZERO,
             reset_token: None,
@@ -307,7 +320,10 @@ impl Connection {
             last_eliciting_sent: now,
             deadline: Some(now + config.handshake_timeout),
             close: None,
+            finishing: None,
+            is_peer_finishing: false,
             close_due: false,
+            close_repeats: 0,
             close_sent: Time::ZERO,
             amplification: Amplification { is_validated: is_client, received_bytes: 0, sent_bytes: 0 },
             fec: Fec::default(),
@@ -407,14 +423,15 @@ impl Connection {
     }
 
     /// The room for a message that is never cut: a packet that holds besides it a short ACK.
-    const fn whole_bytes_max(&self) -> usize {
-        self.datagram_bytes - HEADER_BYTES - TAG_BYTES - ACK_RESERVE_BYTES
+    const fn whole_bytes_max() -> usize {
+        // Of the least size, so that it can be sent again when the path carries no more.
+        INITIAL_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES - ACK_RESERVE_BYTES
     }
 
     fn set_peer(&mut self, peer: &Parameters) {
         let datagram = usize::try_from(peer.datagram_bytes_max).unwrap_or(usize::MAX);
-        self.datagram_bytes = datagram.max(INITIAL_DATAGRAM_BYTES).min(self.config.datagram_bytes_max);
-        self.controller.on_datagram_bytes(self.datagram_bytes as u64);
+        self.mtu.set_max(datagram.min(self.config.datagram_bytes_max));
+        self.follow_mtu();
         let message = usize::try_from(peer.message_bytes_max).unwrap_or(usize::MAX);
         self.message_bytes_max = self.message_bytes_max.min(message);
         self.peer_ack_delay = Span::from_us(peer.max_ack_delay_us).min(crate::config::ACK_DELAY_MAX);
@@ -456,6 +473,7 @@ impl Connection {
         self.is_blocked = false;
         self.client_handshake = None;
         self.node_handshake = None;
+        self.finishing = None;
     }
 
     /// The peer has broken a rule.

@@ -182,7 +182,8 @@ impl Connection {
     /// What is in flight was sent on another path: it counts for the controller of this one in no way.
     fn begin_path(&mut self) {
         self.sent.begin_path();
-        self.controller.on_datagram_bytes(self.datagram_bytes as u64);
+        self.mtu.begin_path();
+        self.follow_mtu();
     }
 
     fn forget_paths(&mut self) {

@@ -131,6 +131,7 @@ impl Connection {
             return false;
         }
         self.handle_path_frames(now, from, received_bytes, &frames);
+        self.end_if_finished(now);
         is_newest && is_elsewhere && !frames.is_probing
     }
 
@@ -182,7 +183,10 @@ impl Connection {
             Frame::Padding | Frame::Ping | Frame::PathChallenge(_) | Frame::PathResponse(_) => Ok(()),
             Frame::NewConnectionId(ref new) => self.handle_new_connection_id(new),
             Frame::RetireConnectionId(sequence) => self.handle_retire_connection_id(now, sequence),
-            Frame::Finish => Err((Code::Protocol, "the end was announced")),
+            Frame::Finish => {
+                self.handle_finish();
+                Ok(())
+            }
             Frame::Ack(ref ack) => self.handle_ack(now, ack),
             Frame::MaxData(limit) => {
                 self.send_credit.raise(limit);
@@ -299,6 +303,8 @@ impl Connection {
         let acked = if is_of_path { u64::from(packet.bytes) } else { 0 };
         self.delivery.on_delivered(now, acked);
         self.sent.set_fate(number, Fate::Done);
+        let change = self.mtu.on_acked(now, number, packet.bytes);
+        self.on_mtu_change(change);
         self.on_fec_acked(number);
         for frame in self.sent.frames(&packet) {
             if let SentFrame::Ack { largest } = frame {
@@ -321,7 +327,8 @@ impl Connection {
                 | SentFrame::MaxData
                 | SentFrame::MaxChannelData(_)
                 | SentFrame::NewConnectionId(_)
-                | SentFrame::RetireConnectionId(_) => {}
+                | SentFrame::RetireConnectionId(_)
+                | SentFrame::Finish => {}
             }
         }
         self.free(freed);
@@ -333,6 +340,7 @@ impl Connection {
         let mut lost = std::mem::take(&mut self.lost_scratch);
         lost.clear();
         let found = self.loss.detect(now, &mut self.sent, &self.rtt, span, &mut lost);
+        self.take_lost_probe(now, &mut lost);
         self.stats.packets_lost += lost.len() as u64;
         for &number in &lost {
             if let Some(packet) = self.sent.get(number).copied() {
@@ -343,6 +351,7 @@ impl Connection {
                 self.resend(&packet, scope);
             }
         }
+        self.look_for_black_hole(now, &lost);
         let oldest_held = self.review_held(now, !lost.is_empty());
         let is_of_path = lost.last().is_some_and(|&number| self.sent.is_of_path(number));
         if let Some(losses) = found.filter(|_| is_of_path) {

@@ -73,7 +73,8 @@ impl Connection {
         let segment_bytes = self.transmit(now, buffer, is_train)?;
         let mut train = Transmit { bytes: segment_bytes, segment_bytes, datagrams: 1 };
         // What is short has said all there is, or is followed by something that it would cut to pieces.
-        if segment_bytes < self.datagram_bytes / 2 {
+        // A larger one tries the path, and goes alone.
+        if segment_bytes < self.datagram_bytes / 2 || segment_bytes > self.datagram_bytes {
             return Some(train);
         }
         while train.datagrams < datagrams_max {
@@ -134,6 +135,9 @@ impl Connection {
 
     /// Data first: repairs that are due cover it then. An acknowledgement rides on a repair.
     fn transmit_established(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
+        if let Some(length) = self.transmit_mtu_probe(now, buffer) {
+            return Some(length);
+        }
         if self.has_data()
             && let Some(length) = self.transmit_data(now, buffer, is_train)
         {
@@ -186,6 +190,10 @@ impl Connection {
         }
         self.seal(now, datagram)?;
         self.finish_packet(now, length, written.is_eliciting);
+        if length + TRAIN_PADDING_BYTES_MAX >= self.datagram_bytes {
+            self.mtu.on_full(now);
+        }
+        self.end_if_finished(now);
         Some(length)
     }
 
@@ -256,6 +264,7 @@ impl Connection {
             || self.has_messages()
             || self.receive_channels.has_credit_update()
             || self.is_id_frame_due()
+            || self.is_finish_due()
     }
 
     fn has_messages(&self) -> bool {
@@ -286,6 +295,7 @@ impl Connection {
         if may_send {
             let credit = self.receive_channels.write_credit(out, &mut self.sent);
             let ids = self.write_id_frames(out);
+            let finish = self.write_finish(out);
             let before = out.len();
             let number = symbol.filter(|&number| out.remaining() > symbol_overhead_bytes(number));
             if let Some(number) = number {
@@ -298,7 +308,7 @@ impl Connection {
             } else {
                 out.remove(before..start);
             }
-            written.is_eliciting |= credit || ids || messages.any;
+            written.is_eliciting |= credit || ids || finish || messages.any;
         }
         self.acks_without_ping = if written.is_eliciting { 0 } else { self.acks_without_ping + 1 };
         let is_shedding = self.acks.has_many_ranges() && self.acks_without_ping > ACKS_WITHOUT_PING_MAX;
@@ -321,7 +331,7 @@ impl Connection {
         let mut packet = Packet {
             now,
             out,
-            whole_bytes_max: self.whole_bytes_max(),
+            whole_bytes_max: Self::whole_bytes_max(),
             sent: &mut self.sent,
             connection_credit: &mut self.send_credit,
             tally: &mut tally,
@@ -375,6 +385,11 @@ impl Connection {
                 }
                 SentFrame::MaxData => self.receive_channels.on_credit_lost(None),
                 SentFrame::MaxChannelData(channel) => self.receive_channels.on_credit_lost(Some(channel)),
+                SentFrame::Finish => {
+                    if let Some(finishing) = &mut self.finishing {
+                        finishing.is_frame_due = true;
+                    }
+                }
                 SentFrame::NewConnectionId(_) | SentFrame::RetireConnectionId(_) => {
                     if let Some(ids) = self.ids.as_deref_mut() {
                         ids.on_lost(sent, retired_until);

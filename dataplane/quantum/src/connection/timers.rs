@@ -1,11 +1,11 @@
 //! The connection's timers (`PROTOCOL.md`, section "Timers").
 
-use wire::{Code, Time};
+use wire::{Code, Span, Time};
 
-use super::{ClosedBy, Connection, Side, State};
+use super::{ClosedBy, Connection, State};
 use crate::key_update::PhasedKeys;
 
-/// A client keeps its connection alive by a PING after this part of the idle timeout.
+/// A connection is kept alive by a PING after this part of the idle timeout, at the latest.
 const KEEP_ALIVE_PARTS: u64 = 3;
 
 impl Connection {
@@ -14,9 +14,10 @@ impl Connection {
     pub fn poll_timeout(&self) -> Option<Time> {
         match self.state {
             State::Drained => None,
-            State::Closing | State::Draining => self.deadline,
+            State::Closing | State::Draining => self.deadline.into_iter().chain(self.close_repeat_at()).min(),
             State::Handshaking | State::Established if self.is_muted() => {
-                [self.deadline, Some(self.idle_at()), self.path_timeout()].into_iter().flatten().min()
+                let times = [self.deadline, Some(self.idle_at()), self.path_timeout(), self.finish_timeout()];
+                times.into_iter().flatten().min()
             }
             State::Handshaking | State::Established => {
                 let loss = self.loss.timeout(&self.sent, self.probe_timeout());
@@ -26,7 +27,8 @@ impl Connection {
                 let idle = Some(self.idle_at());
                 let ids = self.ids.as_ref().and_then(|ids| ids.timeout());
                 let life = [self.deadline, idle, self.keep_alive_at(), self.path_timeout(), keys, ids];
-                [loss, acks, pacer, self.fec_timeout()].into_iter().chain(life).flatten().min()
+                let first = [loss, acks, pacer, self.fec_timeout(), self.finish_timeout()];
+                first.into_iter().chain(life).flatten().min()
             }
         }
     }
@@ -39,6 +41,8 @@ impl Connection {
             State::Closing | State::Draining => {
                 if is_over {
                     self.state = State::Drained;
+                } else {
+                    self.repeat_close(now);
                 }
                 return;
             }
@@ -58,7 +62,8 @@ impl Connection {
             return;
         }
         self.handle_path_timeout(now);
-        if self.is_muted() {
+        self.end_if_finished(now);
+        if self.is_muted() || self.is_closed() {
             return;
         }
         self.handle_id_timeout(now);
@@ -70,6 +75,7 @@ impl Connection {
         self.handle_fec_timeout(now);
         if self.keep_alive_at().is_some_and(|at| at <= now) {
             self.ping_due = true;
+            self.stats.keep_alives += 1;
         }
         if self.loss.is_loss_due(now) {
             self.detect_losses(now);
@@ -92,6 +98,8 @@ impl Connection {
         if let Some(oldest) = oldest {
             let scope = self.resend_of_doubtful(oldest.number);
             self.resend(&oldest, scope);
+            let change = self.mtu.on_lost(now, oldest.bytes);
+            self.on_mtu_change(change);
         }
         self.ping_due = true;
     }
@@ -103,8 +111,12 @@ impl Connection {
     }
 
     fn keep_alive_at(&self) -> Option<Time> {
-        let is_wanted = self.side == Side::Client && self.state == State::Established && !self.ping_due;
-        let interval = wire::Span::from_us(self.idle_timeout.as_us() / KEEP_ALIVE_PARTS);
+        let interval = match self.is_client() {
+            true => self.config.keep_alive_interval,
+            false => self.config.node_keep_alive_interval,
+        }?;
+        let interval = interval.min(Span::from_us(self.idle_timeout.as_us() / KEEP_ALIVE_PARTS));
+        let is_wanted = self.is_established() && !self.ping_due;
         is_wanted.then(|| self.last_received.max(self.last_eliciting_sent) + interval)
     }
 }

@@ -33,8 +33,8 @@ impl Entrance {
         Self { cookies, used, tick: 0, unproven_in_tick: 0 }
     }
 
-    pub(super) fn handle_restart(&mut self, now: Now) {
-        self.used.set_start(now.unix_ms);
+    pub(super) fn handle_restart(&mut self, unix_ms: u64) {
+        self.used.set_start(unix_ms);
     }
 
     /// How many handshakes were done in this tick on trust.
@@ -125,6 +125,10 @@ impl Endpoint {
         datagram: &[u8],
         sink: &mut impl MessageSink,
     ) {
+        if self.is_finishing {
+            self.stats.finishing += 1;
+            return;
+        }
         if let Err(refusal) = self.try_initial(now, from, datagram, sink) {
             *refusal.counter(&mut self.stats) += 1;
         }

@@ -43,7 +43,7 @@ impl FecReceiver {
             reported_at: now,
             recovered: None,
             recovered_due: 0,
-            missed: Box::new([Time::ZERO; HISTORY_SYMBOLS]),
+            missed: Box::new([now; HISTORY_SYMBOLS]),
             heard: symbol,
             last_symbol: now,
         }
@@ -158,5 +158,55 @@ fn with_recovered(before: Option<Recovered>, number: u64) -> Recovered {
         0 => Recovered { largest, below },
         by if by <= u64::from(u64::BITS) => Recovered { largest, below: below | 1 << (by - 1) },
         _ => Recovered { largest, below },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Encoder;
+    use super::*;
+
+    const START: Time = Time::from_us(1_000_000);
+
+    #[test]
+    fn recovered_symbols_are_told_wrongly() {
+        let mut recovered = None;
+        for number in [100, 103, 101, 40, 39, 103] {
+            recovered = Some(with_recovered(recovered, number));
+        }
+        let numbers: Vec<u64> = recovered.unwrap().numbers().collect();
+        assert_eq!(numbers, [103, 101, 100, 40, 39], "64 below the largest");
+        let far = with_recovered(recovered, 200);
+        assert_eq!(far.numbers().collect::<Vec<_>>(), [200]);
+    }
+
+    #[test]
+    fn a_symbol_that_comes_back_is_told_once_or_timed_from_its_repair() {
+        let (mut encoder, mut receiver) = (Encoder::new(7), FecReceiver::new(START, 0, 7));
+        let at = |ms| START + Span::from_ms(ms);
+        for number in 7..12 {
+            encoder.push(&[number as u8; 100]);
+            if number != 9 {
+                receiver.handle_symbol(at(number - 7), number, &[number as u8; 100]).unwrap();
+            }
+        }
+        let mut repair = [0; 102];
+        encoder.repair(5, 0, &mut repair);
+        let header = RepairHeader { last: 11, count: 5, index: 0 };
+        assert_eq!(receiver.handle_repair(at(9), header, &repair), Ok(Outcome::Recovered(1)));
+        assert_eq!(receiver.poll_recovered(at(9)), Some((Span::from_ms(6), &[9; 100][..])));
+        assert!(receiver.is_recovered(9) && !receiver.is_recovered(8) && !receiver.is_recovered(10));
+        let told = std::iter::from_fn(|| {
+            let due = receiver.recovered_due()?;
+            receiver.on_recovered_told();
+            Some(due)
+        });
+        assert_eq!(told.count(), usize::from(RECOVERED_COPIES));
+        assert_eq!(receiver.handle_repair(at(9), header, &repair), Ok(Outcome::Unneeded));
+        let report = *receiver.report_due(at(2_000)).unwrap();
+        assert_eq!((report.recovered, report.wasted, report.late), (1, 1, 0));
+        receiver.on_reported(at(2_000));
+        assert_eq!(receiver.report_due(at(9_000)), None, "no news");
+        assert!(!receiver.is_at_rest(at(9_000)) && receiver.is_at_rest(at(11_000)));
     }
 }

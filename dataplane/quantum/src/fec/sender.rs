@@ -22,7 +22,7 @@ const DUE_REPAIRS_MAX: u8 = 4;
 /// The plan is made anew after so many symbols.
 const PLAN_SYMBOLS: u32 = 64;
 /// Repairs come at least this often whatever share of the traffic they are: bytes per second.
-const FREE_BYTES_PER_S: u64 = 32_000;
+const FREE_BYTES_PER_S: u64 = 64_000;
 /// For each part of packets that is lost, so many parts of redundancy may be added on top of the configured bound.
 const OVERHEAD_PER_LOSS: f64 = 4.0;
 /// No loss for so long: the path needs no repairs.
@@ -472,3 +472,6 @@ const fn slot(number: u64) -> usize {
 fn mean(before: u64, bytes: usize) -> u64 {
     if before == 0 { bytes as u64 } else { (before * 15 + bytes as u64).div_ceil(16) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,6 +122,8 @@ pub struct Pair {
     pub client_sent: Vec<Vec<u8>>,
     pub node_sent: Vec<Vec<u8>>,
     pub client_from: SocketAddr,
+    /// Larger datagrams do not pass.
+    pub mtu_bytes: usize,
     /// What the node sent to where the client is not.
     pub astray: Vec<(SocketAddr, Vec<u8>)>,
     flights: BinaryHeap<Reverse<Flight>>,
@@ -155,6 +157,7 @@ impl Pair {
             client_sent: Vec::new(),
             node_sent: Vec::new(),
             client_from: client_address(1),
+            mtu_bytes: usize::MAX,
             astray: Vec::new(),
             flights: BinaryHeap::new(),
             bottleneck_free_at: Time::ZERO,
@@ -179,6 +182,9 @@ impl Pair {
 
     /// Puts a datagram on its way, from or to a client's address.
     pub fn fly_between(&mut self, to_node: bool, address: SocketAddr, bytes: &[u8]) {
+        if bytes.len() > self.mtu_bytes {
+            return;
+        }
         let copies = 1 + u64::from(self.random.happens(self.link.duplicates));
         for _ in 0..copies {
             if self.random.happens(self.link.loss) {

@@ -121,7 +121,7 @@ impl QuantumClient {
         while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Connected => self.is_connected = true,
-                Event::Writable => {}
+                Event::Writable | Event::Finishing => {}
                 Event::Closed(reason) => return Err(io::Error::other(reason.to_string())),
             }
         }

@@ -117,7 +117,7 @@ impl QuantumCrowd {
                     let message = Bytes::copy_from_slice(&message);
                     connection.send(Channel::Sync, message).map_err(io::Error::other)?;
                 }
-                Event::Writable => {}
+                Event::Writable | Event::Finishing => {}
                 Event::Closed(reason) => return Err(io::Error::other(reason.to_string())),
             }
         }

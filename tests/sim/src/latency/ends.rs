@@ -225,7 +225,7 @@ impl Ends {
                 match event {
                     Event::Connected => client.is_connected = true,
                     Event::Closed(reason) => return Err(LatencyError::Closed(reason.to_string())),
-                    Event::Writable => {}
+                    Event::Writable | Event::Finishing => {}
                 }
             }
         }
