@@ -1,8 +1,8 @@
 //! Which packets to acknowledge, and when (`PROTOCOL.md`, section "Acknowledgements").
 
-use wire::frame::put_ack;
+use wire::frame::{EcnCounts, put_ack_ecn};
 use wire::varint::Writer;
-use wire::{Span, Time};
+use wire::{Ecn, Span, Time};
 
 use crate::ranges::RangeSet;
 
@@ -22,11 +22,18 @@ pub(crate) struct Acknowledger {
     largest_received_at: Time,
     eliciting: u32,
     deadline: Option<Time>,
+    ecn: EcnCounts,
 }
 
 impl Acknowledger {
     pub(crate) fn new() -> Self {
-        Self { received: RangeSet::default(), largest_received_at: Time::ZERO, eliciting: 0, deadline: None }
+        Self {
+            received: RangeSet::default(),
+            largest_received_at: Time::ZERO,
+            eliciting: 0,
+            deadline: None,
+            ecn: EcnCounts::default(),
+        }
     }
 
     pub(crate) fn largest(&self) -> Option<u64> {
@@ -50,6 +57,17 @@ impl Acknowledger {
         } else {
             self.deadline.get_or_insert(now + max_delay);
         }
+    }
+
+    /// Counts the mark of a packet that was not received before; returns whether a queue was congested.
+    pub(crate) const fn on_mark(&mut self, ecn: Ecn) -> bool {
+        match ecn {
+            Ecn::NotEct => {}
+            Ecn::Ect0 => self.ecn.ect0 += 1,
+            Ecn::Ect1 => self.ecn.ect1 += 1,
+            Ecn::Ce => self.ecn.ce += 1,
+        }
+        matches!(ecn, Ecn::Ce)
     }
 
     /// An acknowledgement up to `largest` has been received by the peer: it need not be told again.
@@ -92,7 +110,8 @@ impl Acknowledger {
     /// Writes ACK; returns the largest number acknowledged, or nothing when there is no room.
     pub(crate) fn write(&mut self, now: Time, out: &mut Writer<'_>) -> Option<u64> {
         let delay = now.since(self.largest_received_at);
-        if !put_ack(out, delay.as_us(), self.received.descending()) {
+        let counts = (self.ecn != EcnCounts::default()).then_some(self.ecn);
+        if !put_ack_ecn(out, delay.as_us(), self.received.descending(), counts) {
             return None;
         }
         self.settle();

@@ -131,6 +131,8 @@ pub struct Config {
     pub controller: ControllerKind,
     /// Forward error correction.
     pub fec: FecConfig,
+    /// Whether datagrams are marked for explicit congestion notification where the path carries it; default true.
+    pub ecn: bool,
     /// Packets sealed with one key before the next takes over; default 2^20, at most 2^22.
     pub key_update_packets: u64,
     /// Is shown every packet before it is sealed; default none, and none in production.
@@ -159,6 +161,7 @@ impl Default for Config {
             congestion_window_bytes_max: 8 << 20,
             controller: ControllerKind::default(),
             fec: FecConfig::default(),
+            ecn: true,
             key_update_packets: 1 << 20,
             tap: None,
             connection_id_packets: None,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slab::Slab;
 use wire::sync::Channel;
-use wire::{Code, Guuid, Header, HeaderError, PacketType, TicketKeyRing, Time};
+use wire::{Code, Ecn, Guuid, Header, HeaderError, PacketType, TicketKeyRing, Time};
 
 use self::entrance::Entrance;
 use crate::config::Config;
@@ -185,6 +185,18 @@ impl Endpoint {
         datagram: &mut [u8],
         sink: &mut impl MessageSink,
     ) {
+        self.handle_marked_datagram(now, from, Ecn::NotEct, datagram, sink);
+    }
+
+    /// The same, for who knows what the datagram's IP header carried (ECN).
+    pub fn handle_marked_datagram(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        ecn: Ecn,
+        datagram: &mut [u8],
+        sink: &mut impl MessageSink,
+    ) {
         self.stats.datagrams_received += 1;
         let (id, kind) = match Header::parse(datagram) {
             Ok((header, kind)) => (header.connection, kind),
@@ -195,7 +207,7 @@ impl Endpoint {
             }
         };
         match (self.by_id.get(&id).copied(), kind) {
-            (Some(key), _) => self.handle_known(now.mono, key, from, datagram, sink),
+            (Some(key), _) => self.handle_known(now.mono, key, (from, ecn), datagram, sink),
             (None, PacketType::Initial) => self.handle_initial(now, from, datagram, sink),
             (None, PacketType::Data) => self.handle_unknown(now.mono, id, from, datagram.len()),
             (None, _) => self.stats.unknown_connection += 1,
@@ -206,12 +218,12 @@ impl Endpoint {
         &mut self,
         now: Time,
         key: ConnectionKey,
-        from: SocketAddr,
+        (from, ecn): (SocketAddr, Ecn),
         datagram: &mut [u8],
         sink: &mut impl MessageSink,
     ) {
         let Some(slot) = self.slots.get_mut(key.slot()) else { return };
-        if slot.connection.handle(now, Some(from), datagram, sink) {
+        if slot.connection.handle(now, Some(from), ecn, datagram, sink) {
             let entropy = self.entropy.draw();
             slot.connection.handle_address_change(now, from, datagram.len(), &entropy);
         }
@@ -270,7 +282,7 @@ impl Endpoint {
             return self.poll_connections(now, buffer, datagrams_max);
         };
         self.stats.datagrams_sent += 1;
-        Some((to, Transmit { bytes, segment_bytes: bytes, datagrams: 1 }))
+        Some((to, Transmit { bytes, segment_bytes: bytes, datagrams: 1, ecn: Ecn::NotEct }))
     }
 
     fn poll_connections(
@@ -290,7 +302,7 @@ impl Endpoint {
             };
             if let Some((to, bytes)) = slot.connection.poll_path_probe(now, buffer) {
                 self.stats.datagrams_sent += 1;
-                return Some((to, Transmit { bytes, segment_bytes: bytes, datagrams: 1 }));
+                return Some((to, Transmit { bytes, segment_bytes: bytes, datagrams: 1, ecn: Ecn::NotEct }));
             }
             if let Some(train) = slot.connection.poll_transmit_train(now, buffer, datagrams_max) {
                 let remote = slot.connection.remote();

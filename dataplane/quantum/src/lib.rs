@@ -16,6 +16,7 @@ mod connection;
 mod connection_ids;
 mod cookie;
 mod delivery;
+mod ecn;
 mod endpoint;
 pub mod fec;
 mod flow;

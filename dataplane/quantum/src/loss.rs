@@ -88,6 +88,11 @@ impl LossDetector {
         }
     }
 
+    /// Probe timeouts since something was acknowledged.
+    pub(crate) const fn timeouts_in_row(&self) -> u32 {
+        self.timeouts_in_row
+    }
+
     /// Another path begins: timeouts on the last one say nothing about it.
     pub(crate) const fn begin_path(&mut self, now: Time) {
         self.timeouts_in_row = 0;

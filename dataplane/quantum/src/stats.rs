@@ -107,6 +107,12 @@ counters! {
         fec_peer_late,
         /// Our repairs that the peer says it did not need.
         fec_peer_wasted,
+        /// Packets received that a congested queue had marked.
+        ecn_marked_received,
+        /// Packets that were marked so on the way to the peer, as it says.
+        ecn_marks,
+        /// Paths that do not carry marks, or peers that count them wrongly.
+        ecn_failures,
         /// Datagrams sent that try a larger size.
         mtu_probes,
         /// Larger sizes found to reach the peer.

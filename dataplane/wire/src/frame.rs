@@ -21,6 +21,8 @@ pub const TYPE_PADDING: u8 = 0x00;
 pub const TYPE_PING: u8 = 0x01;
 /// Packet numbers received.
 pub const TYPE_ACK: u8 = 0x02;
+/// Packet numbers received, and how many of the packets were marked.
+pub const TYPE_ACK_ECN: u8 = 0x07;
 /// Credit of the connection.
 pub const TYPE_MAX_DATA: u8 = 0x03;
 /// Credit of a channel.
@@ -141,13 +143,32 @@ pub struct Latest<'a> {
     pub payload: &'a [u8],
 }
 
-/// The body of an ACK frame, checked.
+/// How many packets were received with each mark, from the start of the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EcnCounts {
+    /// With ECT(0).
+    pub ect0: u64,
+    /// With ECT(1).
+    pub ect1: u64,
+    /// Marked by a congested queue.
+    pub ce: u64,
+}
+
+impl EcnCounts {
+    const fn bytes(&self) -> usize {
+        varint_len(self.ect0) + varint_len(self.ect1) + varint_len(self.ce)
+    }
+}
+
+/// The body of an ACK or ACK_ECN frame, checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ack<'a> {
     /// The largest packet number received.
     pub largest: u64,
     /// How long its receiver held it, in microseconds.
     pub delay_us: u64,
+    /// The marks of what was received, if any had one.
+    pub ecn: Option<EcnCounts>,
     first_length: u64,
     rest: &'a [u8],
 }
@@ -180,7 +201,15 @@ impl<'a> Ack<'a> {
             smallest = last.checked_sub(length).ok_or(bad)?;
         }
         let rest = before.clone().take(reader.offset() - before.offset(), "ACK ranges")?;
-        Ok(Self { largest, delay_us, first_length, rest })
+        Ok(Self { largest, delay_us, ecn: None, first_length, rest })
+    }
+
+    fn decode_ecn(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let ack = Self::decode(reader)?;
+        let ect0 = reader.varint("ECT(0) count")?;
+        let ect1 = reader.varint("ECT(1) count")?;
+        let ce = reader.varint("CE count")?;
+        Ok(Self { ecn: Some(EcnCounts { ect0, ect1, ce }), ..ack })
     }
 }
 
@@ -274,6 +303,7 @@ impl<'a> Frame<'a> {
             }
             TYPE_PING => Ok(Self::Ping),
             TYPE_ACK => Ack::decode(reader).map(Self::Ack),
+            TYPE_ACK_ECN => Ack::decode_ecn(reader).map(Self::Ack),
             TYPE_MAX_DATA => Ok(Self::MaxData(reader.varint("MAX_DATA")?)),
             TYPE_MAX_CHANNEL_DATA => {
                 let channel = Channel::from_u8(reader.u8("channel")?).ok_or(bad)?;
@@ -398,8 +428,20 @@ pub fn put_ack(
     delay_us: u64,
     ranges: impl Iterator<Item = (u64, u64)> + Clone,
 ) -> bool {
+    put_ack_ecn(out, delay_us, ranges, None)
+}
+
+/// The same, and ACK_ECN when there are counts.
+pub fn put_ack_ecn(
+    out: &mut Writer<'_>,
+    delay_us: u64,
+    ranges: impl Iterator<Item = (u64, u64)> + Clone,
+    ecn: Option<EcnCounts>,
+) -> bool {
     let Some((first, largest)) = ranges.clone().next() else { return false };
-    let head = 1 + varint_len(largest) + varint_len(delay_us) + varint_len(largest - first) + 1;
+    let counts_bytes = ecn.map_or(0, |counts| counts.bytes());
+    let numbers_bytes = varint_len(largest) + varint_len(delay_us) + varint_len(largest - first);
+    let head = 1 + numbers_bytes + 1 + counts_bytes;
     if out.remaining() < head {
         return false;
     }
@@ -415,7 +457,7 @@ pub fn put_ack(
         count += 1;
         smallest = first;
     }
-    out.put_u8(TYPE_ACK);
+    out.put_u8(if ecn.is_some() { TYPE_ACK_ECN } else { TYPE_ACK });
     out.put_varint(largest);
     out.put_varint(delay_us);
     out.put_varint(largest - first);
@@ -425,6 +467,11 @@ pub fn put_ack(
         out.put_varint(smallest - last - 2);
         out.put_varint(last - first);
         smallest = first;
+    }
+    if let Some(counts) = ecn {
+        out.put_varint(counts.ect0);
+        out.put_varint(counts.ect1);
+        out.put_varint(counts.ce);
     }
     true
 }
@@ -513,7 +560,11 @@ mod tests {
         let bytes = written(|out| assert!(put_ack(out, 25, ranges.iter().copied())));
         let Ok(Frame::Ack(ack)) = read(&bytes) else { panic!("no ACK") };
         assert_eq!((ack.largest, ack.delay_us), (100, 25));
-        assert_eq!(ack.ranges().collect::<Vec<_>>(), ranges);
+        assert_eq!((ack.ranges().collect::<Vec<_>>(), ack.ecn), (ranges.to_vec(), None));
+        let counts = EcnCounts { ect0: 300, ect1: 0, ce: u64::MAX };
+        let bytes = written(|out| assert!(put_ack_ecn(out, 25, ranges.iter().copied(), Some(counts))));
+        let Ok(Frame::Ack(ack)) = read(&bytes) else { panic!("no ACK") };
+        assert_eq!((ack.ranges().collect::<Vec<_>>(), ack.ecn), (ranges.to_vec(), Some(counts)));
     }
 
     #[test]
@@ -522,7 +573,8 @@ mod tests {
         for room in 0..120 {
             let mut buffer = [0; 120];
             let mut writer = Writer::new(&mut buffer[..room]);
-            let fits = put_ack(&mut writer, 3, ranges.clone());
+            let counts = (room % 2 == 0).then_some(EcnCounts { ect0: 99, ect1: 1, ce: 1_000 });
+            let fits = put_ack_ecn(&mut writer, 3, ranges.clone(), counts);
             let length = writer.len();
             assert_eq!(length > 0, fits);
             if fits {

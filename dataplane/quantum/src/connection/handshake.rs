@@ -179,6 +179,7 @@ impl Connection {
         self.client_handshake = None;
         self.state = State::Established;
         self.begin_ids(now, entropy);
+        self.ecn.begin_path(self.config.ecn, self.sent.next_number());
         self.deadline = None;
         self.last_received = now;
         self.stats.datagrams_received += 1;
@@ -214,6 +215,7 @@ impl Connection {
         let reply = write_reply(&mut noise, now, initial, config, &reset_token).map_err(forged)?;
         let mut connection = Self::new(key, initial.id, Side::Node, now, config.clone());
         connection.sent.skip();
+        connection.ecn.begin_path(config.ecn, connection.sent.next_number());
         let keys = PacketKeys::new(noise.dangerously_get_raw_split(), false);
         connection.keys = Some(PhasedKeys::new(keys, connection.sent.next_number()));
         connection.remote = from;

@@ -43,6 +43,7 @@ use crate::config::Config;
 use crate::congestion::{CongestionController, PathModel, controller};
 use crate::connection_ids::ConnectionIds;
 use crate::delivery::DeliveryRate;
+use crate::ecn::EcnSender;
 use crate::fec::WINDOW_SYMBOLS_MAX;
 use crate::flow::SendCredit;
 use crate::key_update::PhasedKeys;
@@ -238,6 +239,7 @@ pub struct Connection {
     /// What the path is known to carry.
     datagram_bytes: usize,
     mtu: MtuDiscovery,
+    ecn: EcnSender,
     message_bytes_max: usize,
     peer_ack_delay: Span,
     /// With which the node may end a client's connection that it has forgotten.
@@ -312,6 +314,7 @@ impl Connection {
             is_blocked: false,
             datagram_bytes: INITIAL_DATAGRAM_BYTES,
             mtu: MtuDiscovery::new(),
+            ecn: EcnSender::new(),
             message_bytes_max: config.message_bytes_max,
             peer_ack_delay: Span::ZERO,
             reset_token: None,

@@ -183,6 +183,7 @@ impl Connection {
     fn begin_path(&mut self) {
         self.sent.begin_path();
         self.mtu.begin_path();
+        self.ecn.begin_path(self.config.ecn, self.sent.next_number());
         self.follow_mtu();
     }
 

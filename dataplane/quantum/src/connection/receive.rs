@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use wire::frame::{Ack, Frame};
 use wire::sync::Channel;
 use wire::varint::Reader;
-use wire::{Code, Guuid, Header, PacketType, Span, Time};
+use wire::{Code, Ecn, Guuid, Header, PacketType, Span, Time};
 
 use super::path::PathFrames;
 use super::{ClosedBy, Connection, Event, MessageSink, State};
@@ -30,13 +30,25 @@ struct Arrival {
     flags: u8,
     id: Guuid,
     from: Option<SocketAddr>,
+    ecn: Ecn,
 }
 
 impl Connection {
     /// Takes a datagram that came for this connection; decrypts it in place and delivers its messages.
     /// Whatever is wrong with it is counted in [`stats`](Self::stats).
     pub fn handle_datagram(&mut self, now: Time, datagram: &mut [u8], sink: &mut impl MessageSink) {
-        self.handle(now, None, datagram, sink);
+        self.handle_marked_datagram(now, Ecn::NotEct, datagram, sink);
+    }
+
+    /// The same, for who knows what the datagram's IP header carried (ECN).
+    pub fn handle_marked_datagram(
+        &mut self,
+        now: Time,
+        ecn: Ecn,
+        datagram: &mut [u8],
+        sink: &mut impl MessageSink,
+    ) {
+        self.handle(now, None, ecn, datagram, sink);
     }
 
     /// Returns whether the connection is to move to where the datagram came from (`PROTOCOL.md`, section "Paths").
@@ -44,6 +56,7 @@ impl Connection {
         &mut self,
         now: Time,
         from: Option<SocketAddr>,
+        ecn: Ecn,
         datagram: &mut [u8],
         sink: &mut impl MessageSink,
     ) -> bool {
@@ -59,7 +72,7 @@ impl Connection {
         let number = header.packet_number();
         match (kind, self.state) {
             (PacketType::Data, State::Established | State::Closing) => {
-                self.handle_data(now, Arrival { number, flags, id, from }, datagram, sink)
+                self.handle_data(now, Arrival { number, flags, id, from, ecn }, datagram, sink)
             }
             (PacketType::Handshake, State::Handshaking) if number == 0 => {
                 self.handle_reply(now, datagram, sink);
@@ -95,7 +108,7 @@ impl Connection {
         datagram: &mut [u8],
         sink: &mut impl MessageSink,
     ) -> bool {
-        let Arrival { number, flags, id, from } = arrival;
+        let Arrival { number, flags, id, from, ecn } = arrival;
         if self.replay.is_replay(number) {
             self.stats.replayed += 1;
             return false;
@@ -129,6 +142,11 @@ impl Connection {
         let frames = self.handle_payload(now, number, payload, sink);
         if self.is_closed() {
             return false;
+        }
+        if self.acks.on_mark(ecn) {
+            self.stats.ecn_marked_received += 1;
+            // The sooner the sender knows, the shorter the queue.
+            self.acks.hurry(now);
         }
         self.handle_path_frames(now, from, received_bytes, &frames);
         self.end_if_finished(now);
@@ -236,6 +254,7 @@ impl Connection {
         let lowest = self.sent.first_number();
         let mut acked_bytes = 0;
         let mut newest = None;
+        let mut marked = 0;
         for (first, last) in ack.ranges() {
             if last < lowest {
                 break;
@@ -243,6 +262,7 @@ impl Connection {
             for number in first.max(lowest)..=last {
                 if let Some(bytes) = self.ack_packet(now, number) {
                     acked_bytes += bytes;
+                    marked += u64::from(self.ecn.is_marked(number));
                     newest = newest.max(Some(number));
                 }
             }
@@ -252,6 +272,9 @@ impl Connection {
         let rtt = (!self.is_sample_ambiguous(newest)).then(|| now.since(packet.sent));
         if let Some(rtt) = rtt.filter(|_| newest == ack.largest && self.sent.is_of_path(newest)) {
             self.rtt.update(rtt, Span::from_us(ack.delay_us).min(self.peer_ack_delay));
+        }
+        if newest == ack.largest && self.sent.is_of_path(newest) {
+            self.handle_ecn_counts(now, packet.sent, marked, ack);
         }
         self.loss.on_ack(newest);
         if let Some(keys) = &mut self.keys {
@@ -279,6 +302,19 @@ impl Connection {
             self.delivery.mark_app_limited(self.sent.in_flight_bytes());
         }
         Ok(())
+    }
+
+    /// What an ACK of new packets says about marks; the newest was sent at `sent`.
+    fn handle_ecn_counts(&mut self, now: Time, sent: Time, marked: u64, ack: &Ack<'_>) {
+        match self.ecn.on_ack(marked, ack.ecn) {
+            Some(0) => {}
+            Some(ce) => {
+                self.stats.ecn_marks += ce;
+                let reduced = self.controller.on_ecn_ce(now, sent, ce);
+                self.stats.congestion_events += u64::from(reduced);
+            }
+            None => self.stats.ecn_failures += 1,
+        }
     }
 
     /// A first packet that was sent twice does not tell which of them was answered. Its number is that of the retry that

@@ -5,7 +5,7 @@ use wire::frame::{self, put_close};
 use wire::header::{HEADER_BYTES, TAG_BYTES};
 use wire::limits::INITIAL_DATAGRAM_BYTES;
 use wire::varint::Writer;
-use wire::{Header, PacketType, Time};
+use wire::{Ecn, Header, PacketType, Time};
 use zerocopy::IntoBytes;
 
 use super::fec::REPAIR_EXCESS_BYTES;
@@ -26,7 +26,7 @@ pub(super) const AMPLIFICATION_MAX: u64 = 3;
 /// After so many packets of acknowledgements alone, one asks for an acknowledgement itself.
 const ACKS_WITHOUT_PING_MAX: u32 = 16;
 /// The most that an acknowledgement of one range takes; more ranges come along where there is room.
-const ACK_BYTES_MAX: usize = 1 + 10 + 10 + 10 + 1;
+const ACK_BYTES_MAX: usize = 1 + 10 + 10 + 10 + 1 + 3 * 10;
 
 /// What is written into one packet.
 #[derive(Default)]
@@ -58,6 +58,8 @@ pub struct Transmit {
     pub segment_bytes: usize,
     /// How many.
     pub datagrams: usize,
+    /// What their IP headers are to carry.
+    pub ecn: Ecn,
 }
 
 impl Connection {
@@ -70,11 +72,13 @@ impl Connection {
         datagrams_max: usize,
     ) -> Option<Transmit> {
         let is_train = datagrams_max > 1;
+        let ecn = self.next_ecn();
         let segment_bytes = self.transmit(now, buffer, is_train)?;
-        let mut train = Transmit { bytes: segment_bytes, segment_bytes, datagrams: 1 };
-        // What is short has said all there is, or is followed by something that it would cut to pieces.
-        // A larger one tries the path, and goes alone.
+        let mut train = Transmit { bytes: segment_bytes, segment_bytes, datagrams: 1, ecn };
         if segment_bytes < self.datagram_bytes / 2 || segment_bytes > self.datagram_bytes {
+            // What is short has said all there is, or is followed by something that it would cut to pieces.
+            // A larger one tries the path, and goes alone.
+            self.on_train_sent(&train);
             return Some(train);
         }
         while train.datagrams < datagrams_max {
@@ -86,10 +90,23 @@ impl Connection {
                 break;
             }
         }
+        self.on_train_sent(&train);
         Some(train)
     }
 
-    /// Writes the next datagram into `buffer`, which should hold [`Config::datagram_bytes_max`]; returns its
+    /// What the next train carries: nothing but packets under the connection's keys is marked.
+    fn next_ecn(&self) -> Ecn {
+        let is_reply_due = self.node_handshake.as_ref().is_some_and(|handshake| handshake.is_reply_due);
+        if self.state == State::Established && !is_reply_due { self.ecn.codepoint() } else { Ecn::NotEct }
+    }
+
+    const fn on_train_sent(&mut self, train: &Transmit) {
+        if !matches!(train.ecn, Ecn::NotEct) {
+            self.ecn.on_sent(train.datagrams as u64);
+        }
+    }
+
+    /// Writes the next datagram, for who cannot mark it (ECN), into `buffer`, which should hold [`Config::datagram_bytes_max`]; returns its
     /// length, or nothing when there is nothing to send now.
     ///
     /// [`Config::datagram_bytes_max`]: crate::Config::datagram_bytes_max

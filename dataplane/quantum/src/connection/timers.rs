@@ -90,6 +90,7 @@ impl Connection {
         if self.state == State::Handshaking {
             return;
         }
+        self.stats.ecn_failures += u64::from(self.ecn.on_probe_timeout(self.loss.timeouts_in_row()));
         if let Some(handshake) = &mut self.node_handshake {
             handshake.is_reply_due = true;
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quantum::{
     Channel, Config, Connection, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now,
 };
-use wire::{Access, Grant, Guuid, Span, Ticket, TicketKeyRing, Time};
+use wire::{Access, Ecn, Grant, Guuid, Span, Ticket, TicketKeyRing, Time};
 
 pub const UNIX_S: u64 = 1_700_000_000;
 pub const PSK: [u8; 32] = [7; 32];
@@ -35,6 +35,18 @@ impl Random {
     pub fn happens(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
+}
+
+/// What the network does to the marks of ECN.
+#[derive(Clone, Copy, Default)]
+pub enum EcnPath {
+    #[default]
+    Clean,
+    Clears,
+    /// Nothing that is marked passes.
+    Drops,
+    /// The bottleneck marks when more bytes wait.
+    MarksAbove(u64),
 }
 
 /// What the network does to datagrams, in percent and microseconds.
@@ -102,6 +114,7 @@ struct Flight {
     to_node: bool,
     /// Where the client is: where it comes from, or goes to.
     address: SocketAddr,
+    ecn: u8,
     bytes: Vec<u8>,
 }
 
@@ -122,12 +135,17 @@ pub struct Pair {
     pub client_sent: Vec<Vec<u8>>,
     pub node_sent: Vec<Vec<u8>>,
     pub client_from: SocketAddr,
+    pub ecn_path: EcnPath,
+    /// Datagrams that left with ECT(0).
+    pub ect0_sent: u64,
     /// Larger datagrams do not pass.
     pub mtu_bytes: usize,
     /// What the node sent to where the client is not.
     pub astray: Vec<(SocketAddr, Vec<u8>)>,
     flights: BinaryHeap<Reverse<Flight>>,
     bottleneck_free_at: Time,
+    /// What the datagram carries that is put on its way.
+    ecn: Ecn,
     pub bottleneck_drops: u64,
     order: u64,
     consumed: (usize, usize),
@@ -157,10 +175,13 @@ impl Pair {
             client_sent: Vec::new(),
             node_sent: Vec::new(),
             client_from: client_address(1),
+            ecn_path: EcnPath::default(),
+            ect0_sent: 0,
             mtu_bytes: usize::MAX,
             astray: Vec::new(),
             flights: BinaryHeap::new(),
             bottleneck_free_at: Time::ZERO,
+            ecn: Ecn::NotEct,
             bottleneck_drops: 0,
             order: 0,
             consumed: (0, 0),
@@ -178,6 +199,18 @@ impl Pair {
     /// Puts a datagram on its way, from or to where the client is now.
     pub fn fly(&mut self, to_node: bool, bytes: &[u8]) {
         self.fly_between(to_node, self.client_from, bytes);
+    }
+
+    /// Puts a datagram on its way that carries marks.
+    fn fly_marked(&mut self, to_node: bool, address: SocketAddr, ecn: Ecn, bytes: &[u8]) {
+        self.ect0_sent += u64::from(ecn == Ecn::Ect0);
+        self.ecn = match self.ecn_path {
+            EcnPath::Clears => Ecn::NotEct,
+            EcnPath::Drops if ecn != Ecn::NotEct => return,
+            _ => ecn,
+        };
+        self.fly_between(to_node, address, bytes);
+        self.ecn = Ecn::NotEct;
     }
 
     /// Puts a datagram on its way, from or to a client's address.
@@ -199,7 +232,16 @@ impl Pair {
             let Some(departure) = self.departure(to_node, bytes.len() as u64) else { continue };
             let at = departure + Span::from_us(self.link.delay_us + jitter);
             self.order += 1;
-            self.flights.push(Reverse(Flight { at, order: self.order, to_node, address, bytes }));
+            let ecn = self.mark(to_node, bytes.len() as u64) as u8;
+            self.flights.push(Reverse(Flight { at, order: self.order, to_node, address, ecn, bytes }));
+        }
+    }
+
+    fn mark(&self, to_node: bool, bytes: u64) -> Ecn {
+        let wait = self.bottleneck_free_at.since(self.now).as_us() * self.link.bytes_per_ms / 1_000;
+        match self.ecn_path {
+            EcnPath::MarksAbove(limit) if to_node && self.ecn == Ecn::Ect0 && wait > limit + bytes => Ecn::Ce,
+            _ => self.ecn,
         }
     }
 
@@ -224,15 +266,15 @@ impl Pair {
         loop {
             let mut any = false;
             self.consume();
-            while let Some(length) = self.client.poll_transmit(self.now, &mut buffer) {
+            while let Some(train) = self.client.poll_transmit_train(self.now, &mut buffer, 1) {
                 any = true;
-                self.client_sent.push(buffer[..length].to_vec());
-                self.fly(true, &buffer[..length]);
+                self.client_sent.push(buffer[..train.bytes].to_vec());
+                self.fly_marked(true, self.client_from, train.ecn, &buffer[..train.bytes]);
             }
-            while let Some((to, length)) = self.node.poll_transmit(self.now, &mut buffer) {
+            while let Some((to, train)) = self.node.poll_transmit_train(self.now, &mut buffer, 1) {
                 any = true;
-                self.node_sent.push(buffer[..length].to_vec());
-                self.fly_between(false, to, &buffer[..length]);
+                self.node_sent.push(buffer[..train.bytes].to_vec());
+                self.fly_marked(false, to, train.ecn, &buffer[..train.bytes]);
             }
             while let Some(event) = self.client.poll_event() {
                 self.client_events.push(event);
@@ -273,11 +315,19 @@ impl Pair {
             let Some(Reverse(mut flight)) = self.flights.pop() else { return false };
             if flight.to_node {
                 let now = self.unix_now();
-                self.node.handle_datagram(now, flight.address, &mut flight.bytes, &mut self.at_node);
+                let (from, bytes) = (flight.address, &mut flight.bytes);
+                self.node.handle_marked_datagram(
+                    now,
+                    from,
+                    Ecn::from_tos(flight.ecn),
+                    bytes,
+                    &mut self.at_node,
+                );
             } else if flight.address != self.client_from {
                 self.astray.push((flight.address, flight.bytes));
             } else {
-                self.client.handle_datagram(self.now, &mut flight.bytes, &mut self.at_client);
+                let ecn = Ecn::from_tos(flight.ecn);
+                self.client.handle_marked_datagram(self.now, ecn, &mut flight.bytes, &mut self.at_client);
             }
         }
         if self.client.poll_timeout().is_some_and(|at| at <= self.now) {

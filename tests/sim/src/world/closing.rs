@@ -120,6 +120,7 @@ impl World {
         match event {
             Event::Connected => self.attempts[attempt].client_end.is_connected = true,
             Event::Writable => self.on_writable(attempt, Direction::Up),
+            Event::Finishing => {}
             Event::Closed(reason) => self.on_client_closed(attempt, reason)?,
         }
         Ok(())
@@ -139,7 +140,7 @@ impl World {
         let name = self.attempts[attempt].name();
         self.trace.say(self.now, "node", || format!("{}, {name}", in_words(&event)));
         match event {
-            Event::Connected => {}
+            Event::Connected | Event::Finishing => {}
             Event::Writable => self.on_writable(attempt, Direction::Down),
             Event::Closed(reason) => {
                 let this = &mut self.attempts[attempt];
@@ -183,6 +184,7 @@ fn in_words(event: &Event) -> String {
     match event {
         Event::Connected => "is connected".to_owned(),
         Event::Writable => "is writable again".to_owned(),
+        Event::Finishing => "hears that no more will come".to_owned(),
         Event::Closed(reason) => format!("is over: {reason}"),
     }
 }
