@@ -9,7 +9,8 @@ use wire::{Span, Time};
 use crate::{Visitor, Workload};
 
 /// Every controller that there is.
-const CONTROLLERS: [(&str, ControllerKind); 1] = [("cubic", ControllerKind::Cubic)];
+const CONTROLLERS: [(&str, ControllerKind); 2] =
+    [("bbr", ControllerKind::Bbr), ("cubic", ControllerKind::Cubic)];
 const DATAGRAM_BYTES: u64 = 1_200;
 const RTT: Span = Span::from_ms(20);
 /// What is in flight at 200 Mbit/s.

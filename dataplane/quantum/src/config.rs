@@ -28,6 +28,8 @@ pub const MESSAGES_AHEAD_MAX: u64 = 32_768;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum ControllerKind {
+    /// BBR, version 3 (draft-ietf-ccwg-bbr-06).
+    Bbr,
     /// CUBIC (RFC 9438).
     #[default]
     Cubic,

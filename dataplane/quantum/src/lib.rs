@@ -48,6 +48,7 @@ pub use channels::{LATEST_KEYS_MAX, PACKET_MESSAGE_BYTES_MAX};
 pub use config::{
     ACK_DELAY_MAX, Config, ConfigError, ControllerKind, FecConfig, IDLE_TIMEOUT_MIN, MESSAGES_AHEAD_MAX,
 };
+pub use congestion::PathModel;
 pub use connection::{
     CloseReason, ClosedBy, ConnectError, Connection, ConnectionKey, Event, Footprint, MessageId, MessageSink,
     Now, SendError, SendOptions, Transmit,

@@ -25,6 +25,7 @@ pub(crate) struct LossDetector {
     timeouts_in_row: u32,
     probes_due: u8,
     episode: Episode,
+    last_lost: Option<u64>,
 }
 
 /// The losses since the last congestion event that counted: if all of them come after all, none was lost.
@@ -53,7 +54,13 @@ impl LossDetector {
             timeouts_in_row: 0,
             probes_due: 0,
             episode: Episode { first_number: 0, lost: 0, spurious: 0 },
+            last_lost: None,
         }
+    }
+
+    /// Whether the loss of a packet does not go on from that of the packet before; to be asked once for each loss.
+    pub(crate) fn begins_run(&mut self, number: u64) -> bool {
+        self.last_lost.replace(number).is_none_or(|last| last + 1 != number)
     }
 
     /// The controller has answered losses: by a new reduction, or as part of the last one.

@@ -185,7 +185,7 @@ impl CongestionController for Cubic {
     fn path_model(&self) -> PathModel {
         let is_slow_start = self.window < self.slow_start_threshold;
         let phase = if is_slow_start { "slow-start" } else { "congestion-avoidance" };
-        PathModel { phase, bandwidth_bytes_per_s: None, rtt_min: None }
+        PathModel { phase, ..PathModel::default() }
     }
 }
 

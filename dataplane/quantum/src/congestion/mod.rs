@@ -1,10 +1,12 @@
 //! Congestion control: how many bytes may be in flight, and how fast they leave.
 
+mod bbr;
 mod cubic;
 
 use wire::{Span, Time};
 
-pub(crate) use self::cubic::Cubic;
+use self::bbr::Bbr;
+use self::cubic::Cubic;
 use crate::config::{Config, ControllerKind};
 pub use crate::delivery::RateSample;
 
@@ -52,6 +54,10 @@ pub struct AckSample {
 pub struct LostPacket {
     /// Its bytes.
     pub bytes: u64,
+    /// When it was sent.
+    pub sent: Time,
+    /// Whether the packet sent before it is not lost: a run of losses begins.
+    pub is_run_start: bool,
     /// Bytes lost since it was sent, itself included.
     pub lost_bytes: u64,
     /// Bytes in flight when it was sent, itself included.
@@ -73,15 +79,25 @@ pub struct LossEvent {
     pub in_flight_bytes: u64,
 }
 
-/// What a controller believes, for metrics and traces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a controller believes, for metrics and traces. None: not modelled, not known, or without bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PathModel {
     /// The phase that the controller is in.
     pub phase: &'static str,
-    /// The rate that the path carries, bytes per second; none: not modelled, or not yet known.
+    /// The rate that the path carries, bytes per second.
     pub bandwidth_bytes_per_s: Option<u64>,
-    /// The round-trip time of the empty path; none: not modelled, or not yet known.
+    /// What losses of late leave of it.
+    pub bandwidth_shortterm_bytes_per_s: Option<u64>,
+    /// The round-trip time of the empty path.
     pub rtt_min: Option<Span>,
+    /// What may be in flight after losses of the last probes.
+    pub inflight_longterm_bytes: Option<u64>,
+    /// What may be in flight after losses of late.
+    pub inflight_shortterm_bytes: Option<u64>,
+    /// How much more is acknowledged at once than the rate explains.
+    pub extra_acked_bytes: Option<u64>,
+    /// Round trips so far, counted by packets.
+    pub rounds: Option<u32>,
 }
 
 /// Decides how many bytes may be in flight, and how fast they leave. Times never go backwards from call to call.
@@ -128,8 +144,11 @@ fn send_quantum_bytes(bytes_per_s: u64, datagram_bytes: u64) -> u64 {
 /// The controller that `config` names, at the start of a path. `seed` is all its randomness: connections that share a
 /// bottleneck should have different ones.
 #[must_use]
-pub fn controller(config: &Config, _seed: u64) -> Box<dyn CongestionController> {
+pub fn controller(config: &Config, seed: u64) -> Box<dyn CongestionController> {
     match config.controller {
+        ControllerKind::Bbr => {
+            Box::new(Bbr::new(config.datagram_bytes_max as u64, config.congestion_window_bytes_max, seed))
+        }
         ControllerKind::Cubic => {
             Box::new(Cubic::new(config.datagram_bytes_max as u64, config.congestion_window_bytes_max))
         }

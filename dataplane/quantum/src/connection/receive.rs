@@ -411,6 +411,8 @@ impl Connection {
         self.delivery.on_lost(u64::from(packet.bytes));
         let lost = LostPacket {
             bytes: u64::from(packet.bytes),
+            sent: packet.sent,
+            is_run_start: self.loss.begins_run(packet.number),
             lost_bytes: self.delivery.lost_since(&packet.delivery),
             in_flight_at_sending_bytes: packet.delivery.in_flight_bytes(),
             total_delivered_bytes: self.delivery.delivered_bytes(),

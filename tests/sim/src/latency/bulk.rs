@@ -47,9 +47,13 @@ struct BulkRow {
 const CLEAN: &str = "delay=20ms up.rate=100mbit up.queue=500kb";
 const LOSSY: &str = "delay=20ms up.rate=100mbit up.queue=500kb up.loss=1%";
 
-const ROWS: [BulkRow; 3] = {
-    use ControllerKind::Cubic;
+const ROWS: [BulkRow; 7] = {
+    use ControllerKind::{Bbr, Cubic};
     [
+        BulkRow { name: "bbr", controllers: &[Bbr], network: CLEAN, is_bound: true },
+        BulkRow { name: "bbr, 1 %", controllers: &[Bbr], network: LOSSY, is_bound: true },
+        BulkRow { name: "bbr / bbr", controllers: &[Bbr, Bbr], network: CLEAN, is_bound: false },
+        BulkRow { name: "bbr / cubic", controllers: &[Bbr, Cubic], network: CLEAN, is_bound: false },
         BulkRow { name: "cubic", controllers: &[Cubic], network: CLEAN, is_bound: false },
         BulkRow { name: "cubic, 1 %", controllers: &[Cubic], network: LOSSY, is_bound: false },
         BulkRow { name: "cubic / cubic", controllers: &[Cubic, Cubic], network: CLEAN, is_bound: false },
