@@ -7,6 +7,7 @@ mod dev;
 mod logging;
 mod output;
 mod roles;
+mod transport;
 
 use std::process::ExitCode;
 

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{ConfigArgs, Output, RoleArgs};
+use crate::transport::transport;
 use crate::{logging, output};
 
 /// Why a part did not start, or stopped.
@@ -66,7 +67,8 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
             IdlePolicy::Adaptive => node::IdlePolicy::Adaptive,
             IdlePolicy::Saver => node::IdlePolicy::Saver,
         },
-        datagram_bytes_max: node.datagram_bytes_max as usize,
+        transport: transport(&node.transport),
+        receive_buffer_bytes_max: node.receive_buffer_bytes_max,
         log_segment_bytes: node.log_segment_bytes,
         commit_delay_us_max: node.log_commit_delay_us_max,
         stage_sample_turns: node.stage_sample_turns,
@@ -86,6 +88,7 @@ pub(crate) fn gateway_config(config: &Config) -> GatewayConfig {
         control_url: config.gateway.control.clone(),
         api_key: config.control.api_key.clone(),
         anonymous: config.gateway.anonymous.clone().into_iter().collect(),
+        transport: transport(&config.gateway.transport),
         metrics: None,
     }
 }

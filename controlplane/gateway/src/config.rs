@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aetherflow_client::TransportConfig;
 use wire::Grant;
 use wire::limits::OP_BYTES_MAX;
 
@@ -17,6 +18,8 @@ pub struct GatewayConfig {
     pub api_key: String,
     /// What somebody without a token may do; empty: nothing.
     pub anonymous: Vec<Grant>,
+    /// How connections to nodes are run.
+    pub transport: TransportConfig,
     /// More metrics in the Prometheus text format for `/metrics`, from a node in the same process.
     pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
 }
@@ -28,6 +31,7 @@ impl Default for GatewayConfig {
             control_url: String::new(),
             api_key: String::new(),
             anonymous: Vec::new(),
+            transport: TransportConfig::default(),
             metrics: None,
         }
     }

@@ -94,7 +94,8 @@ impl Gateway {
         let url = config.control_url.clone();
         let control = ControlApi::new(&url, config.api_key())
             .map_err(|why| StartError::Control { url: url.clone(), why })?;
-        let upstream = Arc::new(Upstream::new(url, config.api_key().map(str::to_owned)));
+        let upstream = Upstream::new(url, config.api_key().map(str::to_owned), config.transport.clone());
+        let upstream = Arc::new(upstream);
         let metrics = Arc::new(Metrics::default());
         let documents = Documents::new(Arc::clone(&upstream), Arc::clone(&metrics));
         let (draining, mut drained) = watch::channel(false);

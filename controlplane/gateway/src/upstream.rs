@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aetherflow_client::{
-    Client, ClientError, ControlPlane, Document, DocumentKind, JoinOptions, TicketRefusal,
+    Client, ClientConfig, ClientError, ControlPlane, Document, DocumentKind, JoinOptions, TicketRefusal,
+    TransportConfig,
 };
 use tokio::sync::Mutex;
 use wire::{Access, Grant};
@@ -20,12 +21,13 @@ const REJOIN_AFTER: Duration = Duration::from_millis(20);
 pub(crate) struct Upstream {
     control_url: String,
     api_key: Option<String>,
+    transport: TransportConfig,
     client: Mutex<Option<Client>>,
 }
 
 impl Upstream {
-    pub(crate) fn new(control_url: String, api_key: Option<String>) -> Self {
-        Self { control_url, api_key, client: Mutex::new(None) }
+    pub(crate) fn new(control_url: String, api_key: Option<String>, transport: TransportConfig) -> Self {
+        Self { control_url, api_key, transport, client: Mutex::new(None) }
     }
 
     /// Whether the client has its ticket, or gets one now.
@@ -74,7 +76,8 @@ impl Upstream {
             ControlPlane::create_session(&self.control_url, "gateway", &grants, api_key, SESSION_TTL_S);
         let session = session.await.map_err(refused)?;
         let tickets = ControlPlane::connect(&self.control_url, session.token).await.map_err(refused)?;
-        let client = Client::builder(tickets).connect().await;
+        let config = ClientConfig { transport: self.transport.clone(), ..ClientConfig::default() };
+        let client = Client::builder(tickets).config(config).connect().await;
         client.map_err(|error| Refusal::Unavailable(error.to_string()))
     }
 

@@ -60,8 +60,7 @@ impl<T: TicketSource> ClientBuilder<T> {
     /// opened when documents are joined.
     pub async fn connect(self) -> Result<Client, ClientError> {
         self.config.validate()?;
-        let transport = self.config.transport();
-        transport.validate().map_err(|error| ClientError::Transport(error.to_string()))?;
+        let transport = self.config.transport.clone();
         let ticket = self.tickets.ticket(None).await.map_err(|refusal| match refusal {
             TicketRefusal::Refused(why) => ClientError::Refused(why),
             TicketRefusal::Unavailable(why) => ClientError::TicketUnavailable(why),

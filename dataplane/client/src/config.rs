@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use wire::limits::{DATAGRAM_BYTES_MAX, INITIAL_DATAGRAM_BYTES, MESSAGE_BYTES_MAX, OP_BYTES_MAX};
+use quantum::Config as TransportConfig;
+use wire::limits::{MESSAGE_BYTES_MAX, OP_BYTES_MAX};
 
-use crate::backoff::span;
 use crate::error::ClientError;
 use crate::shared::OP_OVERHEAD_BYTES;
 
@@ -39,10 +39,8 @@ pub struct ClientConfig {
     pub backoff_max: Duration,
     /// How long unacknowledged ops are given when the client is dropped without [`crate::Client::close`].
     pub drop_timeout: Duration,
-    /// Nothing heard from a node for so long ends a connection, whatever else.
-    pub idle_timeout: Duration,
-    /// The largest datagram sent.
-    pub datagram_bytes_max: usize,
+    /// How connections are run: congestion control, repairs of lost packets, the largest datagram, signs of life.
+    pub transport: TransportConfig,
 }
 
 impl Default for ClientConfig {
@@ -56,22 +54,12 @@ impl Default for ClientConfig {
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(1),
             drop_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(30),
-            datagram_bytes_max: INITIAL_DATAGRAM_BYTES,
+            transport: TransportConfig::default(),
         }
     }
 }
 
 impl ClientConfig {
-    /// The transport's settings that follow.
-    pub(crate) fn transport(&self) -> quantum::Config {
-        quantum::Config {
-            datagram_bytes_max: self.datagram_bytes_max,
-            idle_timeout: span(self.idle_timeout),
-            ..quantum::Config::default()
-        }
-    }
-
     /// Refuses values that cannot work.
     pub fn validate(&self) -> Result<(), ClientError> {
         let refuse = |wrong: bool, why| if wrong { Err(ClientError::Config(why)) } else { Ok(()) };
@@ -90,10 +78,7 @@ impl ClientConfig {
             self.backoff_min.is_zero() || self.backoff_min > self.backoff_max,
             "backoff_min must be above zero and at most backoff_max",
         )?;
-        refuse(
-            !(INITIAL_DATAGRAM_BYTES..=DATAGRAM_BYTES_MAX).contains(&self.datagram_bytes_max),
-            "datagram_bytes_max must be from 1200 to 1452",
-        )
+        self.transport.validate().map_err(|error| ClientError::Transport(error.to_string()))
     }
 }
 
@@ -104,17 +89,18 @@ mod tests {
     #[test]
     fn a_setting_that_cannot_work_is_taken() {
         ClientConfig::default().validate().unwrap();
-        ClientConfig::default().transport().validate().unwrap();
         let refused = [
             ClientConfig { unacked_bytes_max: OP_BYTES_MAX, ..ClientConfig::default() },
             ClientConfig { event_bytes_max: 0, ..ClientConfig::default() },
             ClientConfig { state_bytes_max: 0, ..ClientConfig::default() },
             ClientConfig { heartbeat: Duration::ZERO, ..ClientConfig::default() },
             ClientConfig { backoff_min: Duration::from_secs(2), ..ClientConfig::default() },
-            ClientConfig { datagram_bytes_max: 1_199, ..ClientConfig::default() },
         ];
         for config in refused {
             assert!(matches!(config.validate(), Err(ClientError::Config(_))), "{config:?}");
         }
+        let transport = TransportConfig { datagram_bytes_max: 1_199, ..TransportConfig::default() };
+        let config = ClientConfig { transport, ..ClientConfig::default() };
+        assert!(matches!(config.validate(), Err(ClientError::Transport(_))));
     }
 }

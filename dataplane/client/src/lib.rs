@@ -50,6 +50,7 @@ pub use document::{
 };
 pub use error::ClientError;
 pub use placement::{NodePlace, Owner, PlacementMap, Route};
+pub use quantum::{Config as TransportConfig, ControllerKind, FecConfig};
 pub use stats::ClientStats;
 pub use ticket::{IssuedTicket, TicketRefusal, TicketSource};
 pub use wire::sync::DocumentKind;

@@ -27,8 +27,10 @@ pub struct NodeConfig {
     pub shards: Option<usize>,
     /// What to do when idle.
     pub idle_policy: IdlePolicy,
-    /// The largest datagram that is sent.
-    pub datagram_bytes_max: usize,
+    /// How connections are run; the idle timeout and the send buffer are those of the control plane's settings.
+    pub transport: quantum::Config,
+    /// Bytes of messages of one shard that have come and cannot be delivered yet; 256 MiB unless there is a reason.
+    pub receive_buffer_bytes_max: u64,
     /// The size of a log segment.
     pub log_segment_bytes: u64,
     /// The longest that an op waits for others under load before the log is written, microseconds:

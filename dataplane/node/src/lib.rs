@@ -21,6 +21,7 @@ mod timings;
 pub use config::{COMMIT_DELAY_US_MAX, NodeConfig};
 pub use error::NodeError;
 pub use node::{Node, NodeSummary};
+pub use quantum::{Config as TransportConfig, ControllerKind, FecConfig};
 pub use shard::{Figure, IdlePolicy, Stage};
 pub use stage_probe::STAGE_SAMPLE_TURNS;
 pub use timings::{ShardSnapshot, Timings};

@@ -115,13 +115,10 @@ impl ShardPlan {
     fn shard_config(&self) -> Result<ShardConfig, NodeError> {
         let mut entropy = [0; 32];
         rt::entropy(&mut entropy)?;
-        let transport = quantum::Config {
-            datagram_bytes_max: self.config.datagram_bytes_max,
-            ..quantum::Config::default()
-        };
+        let receive_buffer_bytes_max = self.config.receive_buffer_bytes_max;
         Ok(ShardConfig {
-            transport,
-            limits: EndpointLimits::default(),
+            transport: self.config.transport.clone(),
+            limits: EndpointLimits { receive_buffer_bytes_max, ..EndpointLimits::default() },
             sync: SyncConfig::default(),
             commit_delay_max: Span::from_us(u64::from(self.config.commit_delay_us_max)),
             entropy,

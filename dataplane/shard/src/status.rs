@@ -1,6 +1,6 @@
 //! A shard's figures by name, for metrics and the control plane.
 
-use quantum::Endpoint;
+use quantum::{Connection, Endpoint};
 use statesync::SyncStats;
 use wal::{AlignedBuffer, LogWriter};
 
@@ -42,6 +42,7 @@ pub(crate) fn collect<B: AlignedBuffer>(
     let own = |name: &str| !matches!(name, "datagrams_sent" | "datagrams_received");
     let fields = connections.fields().filter(|(name, _)| own(name));
     figures.extend(fields.map(|(name, value)| Figure::counter(name, value)));
+    figures.extend(path_figures(endpoint));
     figures.extend(sync_figures(sync));
     let stats = log.stats();
     figures.extend([
@@ -53,6 +54,29 @@ pub(crate) fn collect<B: AlignedBuffer>(
         Figure::counter("log_refused", stats.refused),
         Figure::gauge("log_queue_bytes", log.queue_bytes() as u64),
     ]);
+    figures
+}
+
+/// How the paths to the connected clients are: of each figure the median and the 99th percentile, and sums.
+fn path_figures(endpoint: &Endpoint) -> Vec<Figure> {
+    let open = || endpoint.connections().map(|(connection, _)| connection).filter(|found| !found.is_closed());
+    let spread = |names: [&'static str; 2], mut values: Vec<u64>| {
+        names.into_iter().zip([50, 99]).map(move |(name, percent)| {
+            let rank = values.len().saturating_sub(1) * percent / 100;
+            let value = if values.is_empty() { 0 } else { *values.select_nth_unstable(rank).1 };
+            Figure::gauge(name, value)
+        })
+    };
+    let sum = |of: fn(&Connection) -> u64| open().map(of).sum();
+    let round_trips = open().filter_map(Connection::rtt_us).collect();
+    let windows = open().map(Connection::congestion_window_bytes).collect();
+    let recoveries = open().filter_map(|found| found.fec_recovery_times()?.percentile_us(0.99)).collect();
+    let mut figures = Vec::with_capacity(8);
+    figures.extend(spread(["rtt_us_p50", "rtt_us_p99"], round_trips));
+    figures.extend(spread(["congestion_window_bytes_p50", "congestion_window_bytes_p99"], windows));
+    figures.extend(spread(["fec_recovery_p99_us_p50", "fec_recovery_p99_us_p99"], recoveries));
+    figures.push(Figure::gauge("in_flight_bytes", sum(Connection::in_flight_bytes)));
+    figures.push(Figure::gauge("receive_held_bytes", sum(|found| found.footprint().held_bytes as u64)));
     figures
 }
 

@@ -146,12 +146,19 @@ impl StateSync {
         if channel == Channel::Probe || self.connections.get(&key).is_none_or(|found| found.closing) {
             return;
         }
-        match Client::decode(message) {
-            Ok(Client::Op { handle, counter, payload }) => self.handle_op(key, handle, counter, payload, log),
-            Ok(Client::Presence { handle, entries }) => self.handle_presence(now, key, handle, &entries),
-            Ok(Client::Join(join)) => self.handle_join(now, key, &join),
-            Ok(Client::Leave { handle }) => self.handle_leave(now, key, handle),
-            Err(_) => {
+        let decoded = match channel {
+            Channel::Sync | Channel::Presence => Client::decode(message).ok(),
+            // Sync messages are not said here.
+            _ => None,
+        };
+        match decoded {
+            Some(Client::Op { handle, counter, payload }) => {
+                self.handle_op(key, handle, counter, payload, log)
+            }
+            Some(Client::Presence { handle, entries }) => self.handle_presence(now, key, handle, &entries),
+            Some(Client::Join(join)) => self.handle_join(now, key, &join),
+            Some(Client::Leave { handle }) => self.handle_leave(now, key, handle),
+            None => {
                 self.stats.messages_malformed += 1;
                 self.close(key, Code::MalformedMessage, "a sync message does not follow the format");
             }

@@ -5,20 +5,20 @@
 
 mod error;
 mod reader;
+mod transport;
 mod values;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use wire::limits::{
-    DATAGRAM_BYTES_MAX, DOCUMENT_ID_BYTES_MAX, INITIAL_DATAGRAM_BYTES, MESSAGE_BYTES_MAX, SHARDS_MAX,
-};
+use wire::limits::{DOCUMENT_ID_BYTES_MAX, MESSAGE_BYTES_MAX, SHARDS_MAX};
 use wire::{Access, Grant};
 
 pub use error::{ConfigError, Place};
 use reader::Section;
-pub use values::{IdlePolicy, LogFormat, LogLevel, StoreLocation};
+pub use transport::TransportConfig;
+pub use values::{Congestion, IdlePolicy, LogFormat, LogLevel, StoreLocation};
 
 use crate::cluster::PARTITIONS_MAX;
 use crate::session::{self, SESSION_TTL_S_MAX};
@@ -69,8 +69,10 @@ pub struct NodeConfig {
     pub shards: u32,
     /// What a shard does when it has nothing to do.
     pub idle_policy: IdlePolicy,
-    /// The largest datagram that is sent.
-    pub datagram_bytes_max: u32,
+    /// How its connections are run.
+    pub transport: TransportConfig,
+    /// Bytes of messages of one shard that have come and cannot be delivered yet.
+    pub receive_buffer_bytes_max: u64,
     /// One turn of a shard in so many has its stages timed; 0: none.
     pub stage_sample_turns: u32,
     /// The size of a log segment, allocated ahead.
@@ -107,6 +109,8 @@ pub struct GatewayConfig {
     pub control: String,
     /// What somebody without a token may do; `None`: nothing.
     pub anonymous: Option<Grant>,
+    /// How its connections to nodes are run.
+    pub transport: TransportConfig,
 }
 
 /// `[log]`.
@@ -137,6 +141,10 @@ const fn any(port: u16) -> SocketAddr {
 
 /// The rarest that a shard's turns are timed: at some 300,000 turns a second still every few seconds.
 const STAGE_SAMPLE_TURNS_MAX: u32 = 1_000_000;
+/// The least that a shard may hold of what cannot be delivered yet: two connections that use all their credit.
+const RECEIVE_BUFFER_BYTES_MIN: u64 = 16 << 20;
+/// The most.
+const RECEIVE_BUFFER_BYTES_LIMIT: u64 = 64 << 30;
 /// The longest that a log write may be put off.
 const COMMIT_DELAY_US_MAX: u32 = 10_000;
 const CONTROL_URL: &str = "http://127.0.0.1:7401";
@@ -151,7 +159,9 @@ impl Default for NodeConfig {
             control: CONTROL_URL.to_owned(),
             shards: 0,
             idle_policy: IdlePolicy::Adaptive,
-            datagram_bytes_max: INITIAL_DATAGRAM_BYTES as u32,
+            // The clients see to it that a connection does not fall silent.
+            transport: TransportConfig { keep_alive_ms: 0, ..TransportConfig::default() },
+            receive_buffer_bytes_max: 256 << 20,
             stage_sample_turns: 997,
             log_segment_bytes: 256 << 20,
             log_commit_delay_us_max: 500,
@@ -175,7 +185,12 @@ impl Default for ControlConfig {
 
 impl Default for GatewayConfig {
     fn default() -> Self {
-        Self { listen: any(7480), control: CONTROL_URL.to_owned(), anonymous: None }
+        Self {
+            listen: any(7480),
+            control: CONTROL_URL.to_owned(),
+            anonymous: None,
+            transport: TransportConfig::default(),
+        }
     }
 }
 
@@ -233,12 +248,12 @@ impl NodeConfig {
         section.parsed("control", &mut self.control, URL_EXPECTED, url)?;
         section.integer("shards", &mut self.shards, 0..=SHARDS_MAX as u32)?;
         section.parsed("idle_policy", &mut self.idle_policy, IdlePolicy::EXPECTED, IdlePolicy::parse)?;
-        section.integer(
-            "datagram_bytes_max",
-            &mut self.datagram_bytes_max,
-            INITIAL_DATAGRAM_BYTES as u32..=DATAGRAM_BYTES_MAX as u32,
-        )?;
         section.integer("stage_sample_turns", &mut self.stage_sample_turns, 0..=STAGE_SAMPLE_TURNS_MAX)?;
+        let mut transport = section.section("transport")?;
+        self.transport.read(&mut transport)?;
+        let buffers = RECEIVE_BUFFER_BYTES_MIN..=RECEIVE_BUFFER_BYTES_LIMIT;
+        transport.integer("receive_buffer_bytes_max", &mut self.receive_buffer_bytes_max, buffers)?;
+        transport.finish()?;
         let mut log = section.section("log")?;
         log.integer("segment_bytes", &mut self.log_segment_bytes, 16 << 20..=4 << 30)?;
         log.integer("commit_delay_us_max", &mut self.log_commit_delay_us_max, 0..=COMMIT_DELAY_US_MAX)?;
@@ -293,6 +308,9 @@ impl GatewayConfig {
         )?;
         anonymous.finish()?;
         self.anonymous = enabled.then_some(grant);
+        let mut transport = section.section("transport")?;
+        self.transport.read(&mut transport)?;
+        transport.finish()?;
         section.finish()
     }
 }
@@ -336,7 +354,9 @@ mod tests {
         for key in
             ["id", "data_dir", "listen", "advertise", "control", "shards", "idle_policy", "segment_bytes"]
                 .into_iter()
-                .chain(["stage_sample_turns", "commit_delay_us_max"])
+                .chain(["stage_sample_turns", "commit_delay_us_max", "congestion", "fec", "fec_deadline_ms"])
+                .chain(["fec_overhead_percent_max", "keep_alive_ms", "key_update_packets"])
+                .chain(["receive_buffer_bytes_max"])
                 .chain(["datagram_bytes_max", "store", "api_key", "session_ttl_s", "ticket_ttl_s", "enabled"])
                 .chain(["ticket_key_rotate_s", "partitions", "pattern", "access", "level", "format"])
                 .chain([

@@ -41,6 +41,31 @@ impl IdlePolicy {
     }
 }
 
+/// What decides how much of a connection is in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Congestion {
+    /// BBR, version 3: by a model of the path; random loss does not slow it.
+    #[default]
+    Bbr,
+    /// CUBIC: by loss.
+    Cubic,
+}
+
+impl Congestion {
+    /// The names, as in the file.
+    pub const EXPECTED: &str = "\"bbr\" or \"cubic\"";
+
+    /// From its name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "bbr" => Some(Self::Bbr),
+            "cubic" => Some(Self::Cubic),
+            _ => None,
+        }
+    }
+}
+
 /// Where the control plane keeps its state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreLocation {

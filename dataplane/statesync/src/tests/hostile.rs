@@ -139,3 +139,21 @@ fn a_deep_document_overflows_the_stack_when_its_root_is_deleted() {
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES_MIN).spawn(shard).unwrap();
     thread.join().unwrap();
 }
+
+#[test]
+fn an_op_comes_by_a_channel_that_does_not_keep_the_order() {
+    for channel in
+        Channel::ALL.into_iter().filter(|channel| !matches!(channel, Channel::Sync | Channel::Presence))
+    {
+        let mut rig = Rig::new(DocumentKind::Opaque);
+        rig.open(1, Access::Write);
+        rig.join(1);
+        let logged = rig.log.records.len();
+        let op = Client::Op { handle: 1, counter: 1, payload: b"op" }.to_vec();
+        rig.machine.handle_message(rig.now, SubscriberKey(1), channel, &op, &mut rig.log);
+        rig.pump();
+        assert_eq!(rig.log.records.len(), logged);
+        let closed = (channel != Channel::Probe).then_some(Code::MalformedMessage);
+        assert_eq!(rig.client(1).closed, closed, "{channel:?}");
+    }
+}
