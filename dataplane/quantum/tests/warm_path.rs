@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use common::{Link, Pair};
 use quantum::fec::{Decoder, Encoder, RepairHeader};
-use quantum::{Channel, ConnectionKey, MessageSink};
+use quantum::{Channel, ConnectionKey, MessageSink, SendOptions};
 use wire::{Span, Time};
 
 struct CountingAllocator;
@@ -39,27 +39,32 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 #[derive(Default)]
 struct Counter {
     messages: u64,
-    bytes: usize,
+    bytes: [usize; Channel::COUNT],
 }
 
 impl MessageSink for Counter {
-    fn on_message(&mut self, _: ConnectionKey, _: Channel, message: &[u8]) {
+    fn on_message(&mut self, _: ConnectionKey, channel: Channel, message: &[u8]) {
         self.messages += 1;
-        self.bytes += message.len();
+        self.bytes[channel as usize] += message.len();
     }
 }
 
-/// Sends `count` messages each way, with all acknowledgements, without the pair's own bookkeeping.
-fn exchange(pair: &mut Pair, key: ConnectionKey, count: usize) -> u64 {
+/// Sends `count` times ten messages on each of the channels each way, with all acknowledgements, without the pair's own
+/// bookkeeping.
+fn exchange(pair: &mut Pair, key: ConnectionKey, channels: &[Channel], count: usize) -> u64 {
     static PAYLOAD: [u8; 40] = [7; 40];
     let (mut at_node, mut at_client) = (Counter::default(), Counter::default());
     let mut buffer = vec![0; 10_000];
     for _ in 0..count {
         pair.now += Span::from_us(50);
         let now = pair.now;
-        for _ in 0..10 {
-            pair.client.send(Channel::Sync, Bytes::from_static(&PAYLOAD)).unwrap();
-            pair.node.send(key, Channel::Sync, Bytes::from_static(&PAYLOAD)).unwrap();
+        for (number, &channel) in
+            (0..10).flat_map(|number| channels.iter().map(move |channel| (number, channel)))
+        {
+            let options = SendOptions { key: number, deadline: None };
+            let payload = || Bytes::from_static(&PAYLOAD);
+            pair.client.send_with(channel, payload(), options).unwrap();
+            pair.node.send_with(key, channel, payload(), options).unwrap();
         }
         while let Some(train) = pair.client.poll_transmit_train(now, &mut buffer, 8) {
             let unix_now = pair.unix_now();
@@ -67,11 +72,15 @@ fn exchange(pair: &mut Pair, key: ConnectionKey, count: usize) -> u64 {
                 pair.node.handle_datagram(unix_now, pair.client_from, datagram, &mut at_node);
             }
         }
-        pair.node.consume(key, Channel::Sync, std::mem::take(&mut at_node.bytes));
+        for &channel in channels {
+            pair.node.consume(key, channel, std::mem::take(&mut at_node.bytes[channel as usize]));
+        }
         while let Some((_, length)) = pair.node.poll_transmit(now, &mut buffer) {
             pair.client.handle_datagram(now, &mut buffer[..length], &mut at_client);
         }
-        pair.client.consume(Channel::Sync, std::mem::take(&mut at_client.bytes));
+        for &channel in channels {
+            pair.client.consume(channel, std::mem::take(&mut at_client.bytes[channel as usize]));
+        }
         pair.node.handle_timeout(now);
         pair.client.handle_timeout(now);
     }
@@ -82,11 +91,24 @@ fn exchange(pair: &mut Pair, key: ConnectionKey, count: usize) -> u64 {
 fn a_warm_connection_allocates_per_packet() {
     let mut pair = Pair::connected(1, Link::default());
     let key = pair.key();
-    exchange(&mut pair, key, 20_000);
+    exchange(&mut pair, key, &[Channel::Sync], 20_000);
     let before = ALLOCATIONS.with(Cell::get);
-    let messages = exchange(&mut pair, key, 20_000);
+    let messages = exchange(&mut pair, key, &[Channel::Sync], 20_000);
     let allocations = ALLOCATIONS.with(Cell::get) - before;
     assert!(messages >= 399_000, "{messages}");
+    assert!(allocations < 20, "{allocations} allocations for {messages} messages");
+}
+
+#[test]
+fn a_kind_of_channel_allocates_per_packet() {
+    let channels = [Channel::Sync, Channel::Bulk, Channel::Latest, Channel::Datagram];
+    let mut pair = Pair::connected(1, Link::default());
+    let key = pair.key();
+    exchange(&mut pair, key, &channels, 5_000);
+    let before = ALLOCATIONS.with(Cell::get);
+    let messages = exchange(&mut pair, key, &channels, 5_000);
+    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    assert!(messages >= 390_000, "{messages}");
     assert!(allocations < 20, "{allocations} allocations for {messages} messages");
 }
 
@@ -125,7 +147,7 @@ fn exchange_with_repairs(
                 pair.client.handle_datagram(now, &mut bytes[..length], &mut at_client);
             }
         }
-        pair.node.consume(key, Channel::Sync, std::mem::take(&mut at_node.bytes));
+        pair.node.consume(key, Channel::Sync, std::mem::take(&mut at_node.bytes[Channel::Sync as usize]));
     }
 }
 

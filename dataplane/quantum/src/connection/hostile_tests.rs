@@ -52,12 +52,15 @@ pub(super) fn accepted() -> Connection {
     Connection::accept(acceptor, Time::ZERO, (&initial, &ticket), &mut Count::default()).unwrap()
 }
 
+const CHANNELS: u8 = Channel::COUNT as u8;
+
 #[derive(Clone, Debug)]
 enum Hostile {
     Bytes(Vec<u8>),
     Ack(u64, u64, u64),
     Message(u8, Option<u64>, usize),
     Fragment(u8, u64, u32, u32, usize),
+    Latest(u8, u64, u64, usize),
     Credit(Option<u8>, u64),
     Path(bool, u8),
     NewId(u64, u8),
@@ -72,10 +75,11 @@ fn hostile() -> impl Strategy<Value = Hostile> {
     prop_oneof![
         1 => prop::collection::vec(any::<u8>(), 0..60).prop_map(Hostile::Bytes),
         3 => (number(), number(), number()).prop_map(|(a, b, c)| Hostile::Ack(a, b, c)),
-        4 => (0_u8..3, prop::option::of(number()), 0_usize..100).prop_map(|(c, s, l)| Hostile::Message(c, s, l)),
-        4 => (0_u8..3, number(), 0_u32..5_000_000, 0_u32..5_000_000, 0_usize..200)
+        4 => (0..CHANNELS, prop::option::of(number()), 0_usize..100).prop_map(|(c, s, l)| Hostile::Message(c, s, l)),
+        4 => (0..CHANNELS, number(), 0_u32..5_000_000, 0_u32..5_000_000, 0_usize..200)
             .prop_map(|(c, s, o, t, l)| Hostile::Fragment(c, s, o, t, l)),
-        1 => (prop::option::of(0_u8..4), number()).prop_map(|(c, n)| Hostile::Credit(c, n)),
+        3 => (0..CHANNELS, 0_u64..9, number(), 0_usize..100).prop_map(|(c, k, s, l)| Hostile::Latest(c, k, s, l)),
+        1 => (prop::option::of(0..CHANNELS + 1), number()).prop_map(|(c, n)| Hostile::Credit(c, n)),
         1 => (any::<bool>(), any::<u8>()).prop_map(|(is_response, byte)| Hostile::Path(is_response, byte)),
         2 => (number(), any::<u8>()).prop_map(|(sequence, byte)| Hostile::NewId(sequence % 8, byte)),
         1 => number().prop_map(|sequence| Hostile::RetireId(sequence % 8)),
@@ -95,6 +99,10 @@ fn write(out: &mut Writer<'_>, hostile: &Hostile) {
         Hostile::Fragment(to, sequence, offset, total, length) => put_fragment(
             out,
             &Fragment { channel: channel(to), sequence, offset, total, payload: &payload[..length] },
+        ),
+        Hostile::Latest(to, key, sequence, length) => frame::put_latest(
+            out,
+            &frame::Latest { channel: channel(to), key, sequence, payload: &payload[..length] },
         ),
         Hostile::Path(false, byte) => frame::put_path_challenge(out, &[byte; 8]),
         Hostile::Path(true, byte) => frame::put_path_response(out, &[byte; 8]),
