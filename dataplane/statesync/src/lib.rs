@@ -153,7 +153,7 @@ impl StateSync {
         };
         match decoded {
             Some(Client::Op { handle, counter, payload }) => {
-                self.handle_op(key, handle, counter, payload, log)
+                self.handle_op(key, handle, counter, payload, log);
             }
             Some(Client::Presence { handle, entries }) => self.handle_presence(now, key, handle, &entries),
             Some(Client::Join(join)) => self.handle_join(now, key, &join),
