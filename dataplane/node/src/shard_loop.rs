@@ -7,7 +7,7 @@ use quantum::Now;
 use rings::spsc::{Consumer, Producer};
 use rt::{HiccupMeter, LogBuffer, PacketRing, Sent, Train};
 use shard::{Command, Figure, IdlePolicy, Probe, Report, Shard, Stage};
-use wire::{Ecn, Span, Time};
+use wire::{Span, Time};
 
 use crate::error::NodeError;
 use crate::log_driver::{Durable, LogDriver};
@@ -115,8 +115,9 @@ impl ShardLoop {
         self.core_yields += u64::from(self.ring.log_write_in_flight());
         let shard = &mut self.shard;
         shard.probe().enter(Stage::Receive);
-        let polled =
-            self.ring.poll(|arrival, datagram| shard.handle_datagram(now, arrival.from, datagram))?;
+        let polled = self
+            .ring
+            .poll(|arrival, datagram| shard.handle_datagram(now, arrival.from, arrival.ecn, datagram))?;
         shard.probe().leave_if(polled.datagrams > 0);
         let mut worked = polled.datagrams > 0 || polled.more;
         worked |= self.take_durable(now)?;
@@ -167,7 +168,7 @@ impl ShardLoop {
                 let (to, train) = shard.poll_transmit_train(now, buffer, datagrams_max)?;
                 datagrams += train.datagrams;
                 let (bytes, segment_bytes) = (train.bytes, train.segment_bytes);
-                Some(Train { to, bytes, segment_bytes, ecn: Ecn::NotEct })
+                Some(Train { to, bytes, segment_bytes, ecn: train.ecn })
             })?;
             match sent {
                 Sent::Queued => worked = true,

@@ -9,7 +9,7 @@ use statesync::{Output, StateSync, SyncConfig};
 use wal::{AlignedBuffer, LogWriter, Write, WriteAt};
 use wire::code::Code;
 use wire::sync::Channel;
-use wire::{Span, TicketKeyRing, Time};
+use wire::{Ecn, Span, TicketKeyRing, Time};
 
 use crate::command::{Command, Report, ShardSettings};
 use crate::commit_pace::CommitPace;
@@ -124,10 +124,11 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     }
 
     /// One received datagram; it is decrypted in place.
-    pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &mut [u8]) {
+    pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, ecn: Ecn, datagram: &mut [u8]) {
         self.probe.enter(Stage::Open);
         let Self { endpoint, sync, log, probe, after, .. } = self;
-        endpoint.handle_datagram(now, from, datagram, &mut Sink { now: now.mono, sync, log, probe, after });
+        let mut sink = Sink { now: now.mono, sync, log, probe, after };
+        endpoint.handle_marked_datagram(now, from, ecn, datagram, &mut sink);
         for (key, channel, bytes) in self.after.consumed.drain(..) {
             self.endpoint.consume(key, channel, bytes);
         }

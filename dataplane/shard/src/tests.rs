@@ -9,7 +9,7 @@ use statesync::{Placement, StateSync, SyncConfig};
 use wal::memory::HeapBuffer;
 use wal::{LogConfig, LogPosition, LogWriter};
 use wire::sync::{Channel, Client, DocumentKind, Join, Server};
-use wire::{Access, Code, Grant, Guuid, Span, Ticket, TicketKeyRing, Time};
+use wire::{Access, Code, Ecn, Grant, Guuid, Span, Ticket, TicketKeyRing, Time};
 
 use crate::{Command, Probe, Report, Shard, ShardConfig, Stage};
 
@@ -106,7 +106,7 @@ impl Bench {
             self.now = now;
             self.client.handle_timeout(now.mono);
             while let Some(length) = self.client.poll_transmit(now.mono, &mut buffer) {
-                self.shard.handle_datagram(now, from, &mut buffer[..length]);
+                self.shard.handle_datagram(now, from, Ecn::NotEct, &mut buffer[..length]);
             }
             self.shard.handle_timeout(now);
             while let Some((_, length)) = self.shard.poll_transmit(now, &mut buffer) {
@@ -123,7 +123,7 @@ impl Bench {
         let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
         let mut buffer = [0; 2_048];
         while let Some(length) = self.client.poll_transmit(self.now.mono, &mut buffer) {
-            self.shard.handle_datagram(self.now, from, &mut buffer[..length]);
+            self.shard.handle_datagram(self.now, from, Ecn::NotEct, &mut buffer[..length]);
         }
         while self.shard.poll_transmit(self.now, &mut buffer).is_some() {}
     }

@@ -370,8 +370,8 @@ impl Open {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(filled) => filled.map_err(Failure::Socket)?,
             };
-            for datagram in buffers.datagrams(filled) {
-                self.connection.handle_datagram(now, datagram, &mut Sink(inbox));
+            for (ecn, datagram) in buffers.datagrams(filled) {
+                self.connection.handle_marked_datagram(now, ecn, datagram, &mut Sink(inbox));
             }
             let heard = self.connection.stats().datagrams_received;
             if heard != self.datagrams_heard {
@@ -422,7 +422,7 @@ impl Open {
                 break;
             };
             datagrams += train.datagrams;
-            self.socket.send(&buffer[..train.bytes], train.segment_bytes)?;
+            self.socket.send(&buffer[..train.bytes], train.segment_bytes, train.ecn)?;
         }
         match self.socket.poll_flush(cx) {
             Poll::Pending => Ok(false),

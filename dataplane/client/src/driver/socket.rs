@@ -5,9 +5,10 @@ use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
 
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::{UdpSocket, lookup_host};
+use wire::Ecn;
 
 /// The largest batch that one buffer takes.
 pub(super) const BATCH_BYTES_MAX: usize = 64 << 10;
@@ -36,10 +37,13 @@ impl ReceiveBuffers {
         Self { bytes, metas: vec![RecvMeta::default(); RECEIVE_BUFFERS] }
     }
 
-    /// The datagrams of the first `filled` buffers.
-    pub(super) fn datagrams(&mut self, filled: usize) -> impl Iterator<Item = &mut [u8]> {
+    /// The datagrams of the first `filled` buffers, and their ECN bits.
+    pub(super) fn datagrams(&mut self, filled: usize) -> impl Iterator<Item = (Ecn, &mut [u8])> {
         let buffers = self.bytes.chunks_mut(BATCH_BYTES_MAX).zip(&self.metas).take(filled);
-        buffers.flat_map(|(buffer, meta)| buffer[..meta.len].chunks_mut(meta.stride.max(1)))
+        buffers.flat_map(|(buffer, meta)| {
+            let ecn = meta.ecn.map_or(Ecn::NotEct, |bits| Ecn::from_tos(bits as u8));
+            buffer[..meta.len].chunks_mut(meta.stride.max(1)).map(move |datagram| (ecn, datagram))
+        })
     }
 }
 
@@ -48,10 +52,14 @@ pub(super) struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
     peer: SocketAddr,
-    /// Batches that the kernel had no room for, and the size of their datagrams. Whoever sends stops when
-    /// there is one.
-    unsent: VecDeque<(Vec<u8>, usize)>,
+    /// The ECN bits that the kernel sets unless told otherwise.
+    ecn: Ecn,
+    /// Batches that the kernel had no room for. Whoever sends stops when there is one.
+    unsent: VecDeque<Unsent>,
 }
+
+/// A batch, the size of its datagrams, and their ECN bits.
+type Unsent = (Vec<u8>, usize, Ecn);
 
 impl Socket {
     /// Opens a socket to `address` (HOST:PORT), the first of a name's addresses that can be had.
@@ -77,7 +85,11 @@ impl Socket {
         // Larger buffers are a wish: a kernel that refuses leaves its own.
         let _wished = state.set_recv_buffer_size(UdpSockRef::from(&io), SOCKET_BUFFER_BYTES);
         let _wished = state.set_send_buffer_size(UdpSockRef::from(&io), SOCKET_BUFFER_BYTES);
-        Ok(Self { io, state, peer, unsent: VecDeque::new() })
+        // Nearly everything that is sent has these bits.
+        let tos = u32::from(Ecn::Ect0 as u8);
+        let marks = if peer.is_ipv4() { io.set_tos_v4(tos) } else { io.set_tclass_v6(tos) };
+        let ecn = if marks.is_ok() { Ecn::Ect0 } else { Ecn::NotEct };
+        Ok(Self { io, state, peer, ecn, unsent: VecDeque::new() })
     }
 
     /// How many datagrams of one size one call can send.
@@ -126,23 +138,23 @@ impl Socket {
 
     /// Sends what the kernel had no room for. Pending: still no room.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some((batch, segment)) = self.unsent.front() {
+        while let Some((batch, segment, ecn)) = self.unsent.front() {
             match self.io.poll_send_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(ready) => ready?,
             }
-            if self.try_send(batch, *segment)? {
+            if self.try_send(batch, *segment, *ecn)? {
                 self.unsent.pop_front();
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Sends `batch`, datagrams of `segment` bytes of which the last may be shorter, or keeps it for
+    /// Sends `batch`, datagrams of `segment` bytes of which the last may be shorter, with these ECN bits, or keeps it for
     /// [`Self::poll_flush`].
-    pub(super) fn send(&mut self, batch: &[u8], segment: usize) -> io::Result<()> {
-        if !batch.is_empty() && (self.is_blocked() || !self.try_send(batch, segment)?) {
-            self.unsent.push_back((batch.to_vec(), segment));
+    pub(super) fn send(&mut self, batch: &[u8], segment: usize, ecn: Ecn) -> io::Result<()> {
+        if !batch.is_empty() && (self.is_blocked() || !self.try_send(batch, segment, ecn)?) {
+            self.unsent.push_back((batch.to_vec(), segment, ecn));
         }
         Ok(())
     }
@@ -152,16 +164,17 @@ impl Socket {
         !self.unsent.is_empty()
     }
 
-    fn try_send(&self, batch: &[u8], segment: usize) -> io::Result<bool> {
-        let sent = if batch.len() <= segment {
+    fn try_send(&self, batch: &[u8], segment: usize, ecn: Ecn) -> io::Result<bool> {
+        let is_single = batch.len() <= segment;
+        let sent = if is_single && ecn == self.ecn {
             // By the socket's own address, whose route is known: the kernel looks up any other one every time.
             self.io.try_send(batch).map(drop)
         } else {
             let transmit = Transmit {
                 destination: self.peer,
-                ecn: None,
+                ecn: EcnCodepoint::from_bits(ecn as u8),
                 contents: batch,
-                segment_size: Some(segment),
+                segment_size: (!is_single).then_some(segment),
                 src_ip: None,
             };
             let send = || self.state.try_send(UdpSockRef::from(&self.io), &transmit);

@@ -58,7 +58,7 @@ impl SendSlots {
         }
         let peer = socket.peer_addr().ok();
         // Nearly everything that is sent has these bits.
-        let ecn = use_ecn(socket.as_raw_fd(), Ecn::NotEct);
+        let ecn = use_ecn(socket.as_raw_fd(), Ecn::Ect0);
         Ok(Self { buffers, messages, free: (0..count).rev().collect(), slot_bytes, peer, ecn })
     }
 

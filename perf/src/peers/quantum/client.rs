@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quantum::{Channel, Connection, ConnectionKey, Event, MessageSink, SendError};
 use rt::{Clock, PacketRing, PacketRingConfig, Sent as RingSent, Train};
-use wire::{Ecn, Time};
+use wire::Time;
 
 use super::setup::{Issuer, bind, config, now};
 use crate::peer::{Client, EarlyConnector, Sent};
@@ -99,7 +99,9 @@ impl QuantumClient {
         let connection = &mut self.connection;
         let polled = self
             .ring
-            .poll(|_, datagram| connection.handle_datagram(now, datagram, &mut inbox))
+            .poll(|arrival, datagram| {
+                connection.handle_marked_datagram(now, arrival.ecn, datagram, &mut inbox);
+            })
             .map_err(io::Error::other)?;
         let (messages, bytes) = (inbox.messages, inbox.bytes);
         let is_due = self.due.is_some_and(|due| due <= now);
@@ -138,7 +140,7 @@ impl QuantumClient {
                 let train = connection.poll_transmit_train(now, buffer, datagrams_max)?;
                 datagrams += train.datagrams;
                 let (bytes, segment_bytes) = (train.bytes, train.segment_bytes);
-                Some(Train { to, bytes, segment_bytes, ecn: Ecn::NotEct })
+                Some(Train { to, bytes, segment_bytes, ecn: train.ecn })
             });
             match sent.map_err(io::Error::other)? {
                 RingSent::Queued => {}

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use quantum::{Channel, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now, SendError};
 use rt::{Clock, PacketRing, PacketRingConfig, Sent, Train};
-use wire::{Ecn, Span, Time};
+use wire::{Span, Time};
 
 use super::setup::{Issuer, bind_server, config, entropy, now};
 use crate::peer::{MESSAGE_HEADER_BYTES, MessageHeader, Ready, Request, Responder};
@@ -103,7 +103,9 @@ impl Server {
         let (endpoint, inbox) = (&mut self.endpoint, &mut self.inbox);
         let polled = self
             .ring
-            .poll(|arrival, datagram| endpoint.handle_datagram(now, arrival.from, datagram, inbox))
+            .poll(|arrival, datagram| {
+                endpoint.handle_marked_datagram(now, arrival.from, arrival.ecn, datagram, inbox);
+            })
             .map_err(io::Error::other)?;
         let is_due = self.endpoint.poll_timeout().is_some_and(|due| due <= now.mono);
         if polled.datagrams == 0 && !is_due {
@@ -152,7 +154,7 @@ impl Server {
                 let (to, train) = endpoint.poll_transmit_train(now, buffer, datagrams_max)?;
                 datagrams += train.datagrams;
                 let (bytes, segment_bytes) = (train.bytes, train.segment_bytes);
-                Some(Train { to, bytes, segment_bytes, ecn: Ecn::NotEct })
+                Some(Train { to, bytes, segment_bytes, ecn: train.ecn })
             });
             if sent.map_err(io::Error::other)? != Sent::Queued {
                 break;
