@@ -67,7 +67,10 @@ impl ReceiveCredit {
 
     /// Whether the peer should hear of more credit: a quarter of the window has been freed.
     pub(crate) const fn is_update_due(&self) -> bool {
-        self.consumed + self.window - self.announced >= self.window / 4
+        let freed = self.consumed + self.window - self.announced;
+        // Who has spent all of it may be in the middle of a message, and nothing more is consumed before that has come.
+        let is_spent = freed > 0 && self.received >= self.announced;
+        is_spent || freed >= self.window / 4
     }
 
     /// The limit to announce.
@@ -91,6 +94,19 @@ mod tests {
         assert_eq!(credit.announce(), 160, "only what was delivered can be consumed");
         assert!(credit.receive(60));
         assert!(!credit.receive(1));
+    }
+
+    #[test]
+    fn a_peer_waits_for_ever_with_the_end_of_a_message() {
+        let mut credit = ReceiveCredit::new(100);
+        assert!(credit.receive(10));
+        credit.deliver(10);
+        credit.consume(10);
+        assert!(!credit.is_update_due(), "less than a quarter, and there is credit left");
+        assert!(credit.receive(90), "the beginning of a message of 95");
+        assert!(credit.is_update_due());
+        assert_eq!(credit.announce(), 110);
+        assert!(!credit.is_update_due());
     }
 
     #[test]
