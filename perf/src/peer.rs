@@ -79,6 +79,14 @@ pub trait Client {
 
 /// Makes connections whose first message does not wait for the server.
 pub trait EarlyConnector {
+    /// Does what has to be done once for each connection before it is wanted; takes its time.
+    ///
+    /// # Errors
+    /// The server cannot be spoken to.
+    fn prepare(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// A new connection: its first message may be sent at once, and leaves with the first packet.
     ///
     /// # Errors

@@ -118,24 +118,27 @@ struct Early {
     packet_bytes: u16,
 }
 
-/// Makes one connection and waits for the ticket with which the next ones resume it.
 fn prepare_early(context: &ClientContext<'_>) -> io::Result<Box<dyn EarlyConnector>> {
+    let config = client_config(&context.ready.secret, context.packet_bytes)?;
     let (server, waiting, packet_bytes) = (context.ready.address, context.waiting, context.packet_bytes);
-    let config = client_config(&context.ready.secret, packet_bytes)?;
-    let (driver, runtime) = driver(waiting)?;
-    driver.run(async {
-        let mut endpoint = endpoint(runtime, None, packet_bytes)?;
-        endpoint.set_default_client_config(config.clone());
-        let connection = connect(&endpoint, server).await?;
-        tokio::time::sleep(TICKET_WAIT).await;
-        connection.close(VarInt::from_u32(0), b"");
-        endpoint.wait_idle().await;
-        io::Result::Ok(())
-    })?;
     Ok(Box::new(Early { config, server, waiting, packet_bytes }))
 }
 
 impl EarlyConnector for Early {
+    /// Makes a connection and waits for the ticket with which the next one resumes it: each is good for one.
+    fn prepare(&mut self) -> io::Result<()> {
+        let (driver, runtime) = driver(self.waiting)?;
+        driver.run(async {
+            let mut endpoint = endpoint(runtime, None, self.packet_bytes)?;
+            endpoint.set_default_client_config(self.config.clone());
+            let connection = connect(&endpoint, self.server).await?;
+            tokio::time::sleep(TICKET_WAIT).await;
+            connection.close(VarInt::from_u32(0), b"");
+            endpoint.wait_idle().await;
+            Ok(())
+        })
+    }
+
     fn connect(&mut self) -> io::Result<Box<dyn Client>> {
         let (driver, runtime) = driver(self.waiting)?;
         let (endpoint, send, receive) = driver.run(async {

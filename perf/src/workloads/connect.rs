@@ -211,6 +211,7 @@ impl Measurement for FirstReply {
         for _ in 0..FIRST_REPLIES {
             context.check_interrupt()?;
             let at_ns = began.elapsed().as_nanos() as u64;
+            early.as_mut().map_or(Ok(()), |early| early.prepare()).map_err(broke)?;
             let first = self.once(&server, early.as_mut()).map_err(broke)?;
             match first {
                 Some(latency) => recorder.record(at_ns, latency.as_nanos() as u64),

@@ -92,7 +92,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<20}{:>9}{:>31}{:>24}{:>12}{:>12}{:>10}{:>10}{:>10}{:>9}{:>34}  targets",
+            "{:<20}{:>9}{:>36}{:>24}{:>12}{:>12}{:>10}{:>10}{:>10}{:>9}{:>34}  targets",
             "loss",
             "messages",
             "p50 / p99 / p99.9 / max",
@@ -127,7 +127,7 @@ impl fmt::Display for Table {
                 if missed.is_empty() { "met".to_owned() } else { format!("MISSED: {}", missed.join(", ")) };
             writeln!(
                 f,
-                "{:<20}{:>9}{times:>31}{evidence:>24}{:>12}{:>12}{sender_ratio:>10.3}{both_ratio:>10.3}{:>10}{:>9.0}{repairs:>34}  \
+                "{:<20}{:>9}{times:>36}{evidence:>24}{:>12}{:>12}{sender_ratio:>10.3}{both_ratio:>10.3}{:>10}{:>9.0}{repairs:>34}  \
                  {targets}: {verdict}",
                 row.name,
                 measured.messages,
