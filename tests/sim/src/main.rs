@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sim::SeedArgs;
-use sim::latency::LatencyArgs;
+use sim::latency::{BulkArgs, FirstByteArgs, LatencyArgs};
 
 /// The transport in virtual time.
 ///
@@ -22,12 +22,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Latency(LatencyArgs),
+    FirstByte(FirstByteArgs),
+    Bulk(BulkArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Some(Command::Latency(args)) = cli.command else { return cli.seeds.run() };
-    match args.run() {
+    let outcome = match cli.command {
+        None => return cli.seeds.run(),
+        Some(Command::Latency(args)) => args.run(),
+        Some(Command::FirstByte(args)) => args.run(),
+        Some(Command::Bulk(args)) => args.run(),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
