@@ -59,6 +59,7 @@ impl ShardPlan {
     }
 
     fn bring_up(&self, socket: UdpSocket, mut link: AgentLink) -> Result<ShardLoop, NodeError> {
+        quantum::fec::prepare();
         let ring = PacketRing::new(socket, PacketRingConfig::default())?;
         let log_config = LogConfig {
             segment_bytes: self.config.log_segment_bytes,

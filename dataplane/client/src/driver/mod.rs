@@ -51,6 +51,10 @@ pub(crate) fn spawn<T: TicketSource>(
     tickets: T,
     ticket: IssuedTicket,
 ) {
+    if transport.fec.enabled {
+        // Milliseconds of work, once in a process: not when the first packet is lost.
+        tokio::task::spawn_blocking(quantum::fec::prepare);
+    }
     let mut driver = Driver::new(shared, config, transport, tickets, ticket);
     tokio::spawn(async move {
         let failure = poll_fn(|cx| {

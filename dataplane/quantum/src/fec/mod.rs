@@ -54,6 +54,12 @@ const _: () = assert!(HISTORY_SYMBOLS == u64::BITS as usize);
 const _: () = assert!(HISTORY_SYMBOLS.is_multiple_of(WINDOW_SYMBOLS_MAX));
 const _: () = assert!(SYMBOL_BYTES_MAX <= u16::MAX as usize);
 
+/// Computes the code's tables: 8 MiB and some 13 ms, once in a process. Whoever must not stall when the first packet
+/// is lost calls this before it serves.
+pub fn prepare() {
+    codec::codec();
+}
+
 /// What a repair covers: symbols `last + 1 - count ..= last`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RepairHeader {
