@@ -10,7 +10,7 @@ const KEEP_ALIVE_MIN: Span = Span::from_ms(10);
 /// How the connections of a process are run.
 pub(crate) fn transport(config: &TransportConfig) -> node::TransportConfig {
     let controller = match config.congestion {
-        Congestion::Bbr => ControllerKind::default(),
+        Congestion::Bbr => ControllerKind::Bbr,
         Congestion::Cubic => ControllerKind::Cubic,
     };
     let fec = FecConfig {
