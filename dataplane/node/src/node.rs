@@ -76,7 +76,8 @@ impl Node {
             let (reports, reports_out) = spsc::channel(REPORTS_MAX);
             let link = AgentLink { commands: commands_out, reports, notify: notify.clone() };
             let (core, log_dir) = (core_of(&cores, shard), data_dir.log_dir(shard)?);
-            let plan = ShardPlan { shard, core, layout, log_dir, reset_key, config: config.clone() };
+            let (address, config) = (advertised(&config, address), config.clone());
+            let plan = ShardPlan { shard, core, layout, log_dir, reset_key, address, config };
             starting.push((plan.spawn(socket, link)?, commands, reports_out));
         }
         let (mut shards, mut links) = (Vec::new(), Vec::new());
@@ -207,10 +208,15 @@ fn hello(config: &NodeConfig, address: SocketAddr, shards: usize) -> Result<Node
     Ok(NodeHello {
         node_id: config.node_id.clone(),
         incarnation: new_guuid()?.as_bytes().to_vec(),
-        quantum_address: config.advertise.clone().unwrap_or_else(|| reachable(address).to_string()),
+        quantum_address: advertised(config, address),
         shards: shards as u32,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// Under which the cluster knows the node.
+fn advertised(config: &NodeConfig, address: SocketAddr) -> String {
+    config.advertise.clone().unwrap_or_else(|| reachable(address).to_string())
 }
 
 /// A node that listens on every address is reached by its own host on the loopback one.

@@ -33,6 +33,8 @@ pub(crate) struct ShardPlan {
     pub(crate) layout: Layout,
     pub(crate) log_dir: LogDir,
     pub(crate) reset_key: [u8; rt::RESET_KEY_BYTES],
+    /// Under which the cluster knows the node.
+    pub(crate) address: String,
     pub(crate) config: NodeConfig,
 }
 
@@ -124,6 +126,7 @@ impl ShardPlan {
             commit_delay_max: Span::from_us(u64::from(self.config.commit_delay_us_max)),
             entropy,
             reset_key: self.reset_key,
+            address: self.address.clone(),
             start_unix_ms: unix_ms(),
         })
     }

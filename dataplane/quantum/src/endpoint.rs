@@ -85,6 +85,7 @@ pub struct Endpoint {
     ticket_keys: TicketKeyRing,
     entropy: EntropyPool,
     reset_key: ResetKey,
+    audience: u64,
     replies: StatelessReplies,
     /// Datagrams of connections since the last reply.
     since_reply: usize,
@@ -134,6 +135,7 @@ impl Endpoint {
             ticket_keys: TicketKeyRing::default(),
             entropy,
             reset_key,
+            audience: 0,
             replies: StatelessReplies::default(),
             since_reply: 0,
             slots: Slab::new(),
@@ -164,6 +166,11 @@ impl Endpoint {
     /// connection.
     pub fn set_reset_key(&mut self, key: ResetKey) {
         self.reset_key = key;
+    }
+
+    /// Which node this is, as [`audience`](crate::audience) names it: first packets for another one are refused.
+    pub fn set_audience(&mut self, audience: u64) {
+        self.audience = audience;
     }
 
     /// An earlier run of this node may have opened connections up to `unix_ms`: first packets from then need a cookie, so

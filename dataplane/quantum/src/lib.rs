@@ -9,6 +9,7 @@
 //! inputs give the same outputs.
 
 mod acks;
+mod audience;
 mod channels;
 mod config;
 pub mod congestion;
@@ -44,6 +45,7 @@ mod versions;
 #[path = "../../../tests/wycheproof/vectors.rs"]
 mod wycheproof;
 
+pub use audience::audience;
 pub use channels::{LATEST_KEYS_MAX, PACKET_MESSAGE_BYTES_MAX};
 pub use config::{
     ACK_DELAY_MAX, Config, ConfigError, ControllerKind, FecConfig, IDLE_TIMEOUT_MIN, MESSAGES_AHEAD_MAX,

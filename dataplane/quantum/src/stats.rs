@@ -157,6 +157,8 @@ counters! {
         ticket_expired,
         /// Dropped: the Noise message does not authenticate.
         handshake_forged,
+        /// Dropped: a first packet for another node.
+        wrong_audience,
         /// Dropped: the first packet of a connection that was opened before.
         replayed_initial,
         /// Answers to first packets that ask for them to be sent again with a cookie.

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Inbox, Link, PSK, Pair, UNIX_S, client_address, keys, message, ticket};
-use quantum::{Channel, Config, Connection, Endpoint, EndpointLimits, Now};
+use quantum::{Channel, Config, Connection, Endpoint, EndpointLimits, Now, audience};
 use wire::limits::TICKET_BYTES_MAX;
 use wire::{Access, Grant, Guuid, Span, Ticket, Time};
 
@@ -304,4 +304,29 @@ fn a_client_waits_for_a_lost_retry_for_ever() {
     pair.run(Span::from_ms(300));
     pair.link.loss = 0;
     pair.run_until(Span::from_ms(2_000), |pair| !pair.at_node.messages.is_empty());
+}
+
+#[test]
+fn a_first_packet_is_taken_by_a_node_that_it_is_not_for() {
+    let sealed = keys().seal(&ticket(), [3; 12]).unwrap();
+    let first = |address: Option<&str>| {
+        let config = Arc::new(Config::default());
+        let id = id(UNIX_S * 1_000, 1);
+        let mut client = Connection::connect(at(0), config, id, &sealed, &PSK, [1; 32]).unwrap();
+        if let Some(address) = address {
+            client.set_audience(audience(address));
+        }
+        transmit(&mut client, at(0))
+    };
+    let node = |address: &str| {
+        let mut node = endpoint(EndpointLimits::default());
+        node.set_audience(audience(address));
+        node
+    };
+    let (mut here, mut there) = (node("10.0.0.1:4433"), node("10.0.0.2:4433"));
+    assert!(handle(&mut here, at(0), 1, &first(Some("10.0.0.1:4433"))).0);
+    assert_eq!(handle(&mut there, at(0), 1, &first(Some("10.0.0.1:4433"))), (false, None));
+    assert_eq!(there.stats().wrong_audience, 1);
+    assert!(handle(&mut there, at(0), 1, &first(None)).0, "a client that does not know");
+    assert!(handle(&mut endpoint(EndpointLimits::default()), at(0), 1, &first(Some("10.0.0.1:4433"))).0);
 }

@@ -42,6 +42,8 @@ pub struct ShardConfig {
     pub entropy: [u8; 32],
     /// The key of the node's stateless resets, the same for all shards and all runs.
     pub reset_key: [u8; 32],
+    /// The address under which the cluster knows the node; empty: unknown.
+    pub address: String,
     /// When this run began, Unix milliseconds: first packets that an earlier run may have taken are not taken again.
     pub start_unix_ms: u64,
 }
@@ -100,6 +102,9 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     pub fn with_probe(config: ShardConfig, sync: StateSync, log: LogWriter<B>, probe: P) -> Self {
         let mut endpoint = Endpoint::new(Arc::new(config.transport.clone()), config.limits, config.entropy);
         endpoint.set_reset_key(ResetKey::new(&config.reset_key));
+        if !config.address.is_empty() {
+            endpoint.set_audience(quantum::audience(&config.address));
+        }
         endpoint.handle_restart(config.start_unix_ms);
         Self {
             endpoint,

@@ -74,6 +74,7 @@ impl Bench {
             commit_delay_max: COMMIT_DELAY,
             entropy: [3; 32],
             reset_key: [4; 32],
+            address: String::new(),
             start_unix_ms: 0,
         };
         let now = Now { mono: Time::from_us(1), unix_ms: 1_000_000 };

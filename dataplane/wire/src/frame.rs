@@ -277,6 +277,8 @@ parameters! {
     reset_token_low = 8;
     /// How many symbols back it can use repairs; none: it decodes none.
     fec_window = 9;
+    /// The node that a client's first packet is for; none: any.
+    audience = 11;
 }
 
 impl Parameters {

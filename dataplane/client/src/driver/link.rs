@@ -167,9 +167,10 @@ impl Link {
     ) -> Result<(), Failure> {
         let id = connection_id(self.route.shard);
         let moment = quantum::Now { mono: now, unix_ms: unix_ms() };
-        let connection =
+        let mut connection =
             Connection::connect(moment, Arc::clone(config), id, &ticket.ticket, &ticket.psk, entropy())
                 .map_err(Failure::Connect)?;
+        connection.set_audience(quantum::audience(&self.route.address));
         self.state = State::Open(Box::new(Open {
             socket,
             connection,

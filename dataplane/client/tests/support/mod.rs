@@ -166,6 +166,7 @@ impl Machine {
         let mut endpoint = Endpoint::new(Arc::new(quantum::Config::default()), limits, [starts as u8; 32]);
         endpoint.set_ticket_keys(TicketKeyRing::new([TICKET_KEY]));
         endpoint.set_reset_key(ResetKey::new(&RESET_KEY));
+        endpoint.set_audience(quantum::audience(&socket.local_addr().unwrap().to_string()));
         let mut sync = StateSync::new(SyncConfig::default(), placement, starts);
         for op in &*disk.ops.lock().unwrap() {
             sync.handle_recovered(&op.document, op.kind, op.sequence, op.op_id, &op.payload).unwrap();

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use snow::HandshakeState;
 use thiserror::Error;
-use wire::frame::{PARAMETERS_BYTES_MAX, put_ack, put_parameters};
+use wire::frame::{Frame, PARAMETERS_BYTES_MAX, Parameters, put_ack, put_parameters};
 use wire::header::{HEADER_BYTES, TAG_BYTES};
 use wire::limits::{DATAGRAM_BYTES_MAX, INITIAL_DATAGRAM_BYTES, TICKET_BYTES_MAX};
-use wire::varint::{Malformed, Writer};
+use wire::varint::{Malformed, Reader, Writer};
 use wire::{Code, Guuid, Header, OpenedTicket, PacketType, Time};
 use zerocopy::IntoBytes;
 
@@ -42,6 +42,7 @@ pub(super) struct ClientHandshake {
     /// Each first packet has an ephemeral key of its own: under one, two would share key and nonce.
     entropy: EntropyPool,
     pub(super) cookie: Option<Cookie>,
+    audience: u64,
     /// Once begun.
     pub(super) begun: Option<FirstPacket>,
     /// The one without a cookie: the node may yet take it.
@@ -69,6 +70,8 @@ pub(super) struct NodeHandshake {
 pub(crate) enum AcceptError {
     Ticket(Malformed),
     Forged,
+    /// It is for another node.
+    Audience,
 }
 
 /// What a node needs to accept a connection.
@@ -76,6 +79,8 @@ pub(crate) struct Acceptor<'a> {
     pub(crate) key: ConnectionKey,
     pub(crate) config: &'a Arc<Config>,
     pub(crate) reset_token: ResetToken,
+    /// This node; zero: whoever.
+    pub(crate) audience: u64,
     pub(crate) entropy: &'a mut EntropyPool,
     /// Where the first packet came from.
     pub(crate) from: SocketAddr,
@@ -103,11 +108,20 @@ impl Connection {
             psk: *psk,
             entropy: EntropyPool::new(entropy),
             cookie: None,
+            audience: 0,
             begun: None,
             before_retry: None,
         };
         connection.client_handshake = Some(Box::new(handshake));
         Ok(connection)
+    }
+
+    /// Says which node the connection is for, as [`audience`](crate::audience) names it: another one that gets hold of
+    /// the first packet refuses it. Before the first [`poll_transmit`](Self::poll_transmit); without, any node takes it.
+    pub fn set_audience(&mut self, audience: u64) {
+        if let Some(handshake) = &mut self.client_handshake {
+            handshake.audience = audience;
+        }
     }
 
     /// Writes the first packet, or repeats it when a probe is due.
@@ -141,7 +155,7 @@ impl Connection {
         let mut payload = [0; INITIAL_DATAGRAM_BYTES];
         let payload = &mut payload[..message.len() - NOISE_OVERHEAD_BYTES];
         let mut out = Writer::new(payload);
-        put_parameters(&mut out, &self.config.parameters());
+        put_parameters(&mut out, &Parameters { audience: handshake.audience, ..self.config.parameters() });
         self.write_messages(now, &mut out);
         self.finish_packet(now, INITIAL_DATAGRAM_BYTES, true);
         if let Some(tap) = &self.config.tap {
@@ -205,11 +219,14 @@ impl Connection {
         (initial, ticket): (&Initial<'_>, &OpenedTicket<'_>),
         sink: &mut impl MessageSink,
     ) -> Result<Self, AcceptError> {
-        let Acceptor { key, config, reset_token, entropy, from } = acceptor;
+        let Acceptor { key, config, reset_token, audience, entropy, from } = acceptor;
         let forged = |_| AcceptError::Forged;
         let mut noise = noise::responder(&ticket.psk, initial.prologue, entropy.draw()).map_err(forged)?;
         let mut payload = [0; DATAGRAM_BYTES_MAX];
         let length = noise.read_message(initial.message, &mut payload).map_err(forged)?;
+        if !is_for(audience, &payload[..length]) {
+            return Err(AcceptError::Audience);
+        }
         let ticket = ticket.to_ticket().map_err(AcceptError::Ticket)?;
 
         let reply = write_reply(&mut noise, now, initial, config, &reset_token).map_err(forged)?;
@@ -267,6 +284,16 @@ impl Connection {
             _ => self.stats.replayed += 1,
         }
     }
+}
+
+/// Whether a first packet, which begins with PARAMETERS, is for `audience`.
+fn is_for(audience: u64, payload: &[u8]) -> bool {
+    let meant = match Frame::decode(&mut Reader::new(payload)) {
+        Ok(Frame::Parameters(parameters)) => parameters.audience,
+        // What is wrong with it is said when the connection reads it.
+        _ => 0,
+    };
+    meant == 0 || audience == 0 || meant == audience
 }
 
 fn write_reply(

@@ -45,7 +45,7 @@ pub(super) fn accepted() -> Connection {
     let key = ConnectionKey::new(0, 1);
     let from = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let reset_token = [7; 16];
-    let acceptor = Acceptor { key, config: &config, reset_token, entropy: &mut entropy, from };
+    let acceptor = Acceptor { key, config: &config, reset_token, audience: 0, entropy: &mut entropy, from };
     let initial = Initial::parse(&buffer[..length]).unwrap();
     let mut opened = [0; TICKET_BYTES_MAX];
     let ticket = keys.open_into(initial.ticket, 0, &mut opened).unwrap();

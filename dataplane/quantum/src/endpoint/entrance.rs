@@ -63,6 +63,7 @@ enum Refusal {
     Retry,
     RetrySuppressed,
     Forged,
+    WrongAudience,
 }
 
 impl Refusal {
@@ -81,6 +82,7 @@ impl Refusal {
             Self::Retry => &mut stats.retries_sent,
             Self::RetrySuppressed => &mut stats.retries_suppressed,
             Self::Forged => &mut stats.handshake_forged,
+            Self::WrongAudience => &mut stats.wrong_audience,
         }
     }
 }
@@ -90,6 +92,7 @@ impl From<AcceptError> for Refusal {
         match error {
             AcceptError::Ticket(malformed) => Self::Ticket(malformed.into()),
             AcceptError::Forged => Self::Forged,
+            AcceptError::Audience => Self::WrongAudience,
         }
     }
 }
@@ -179,6 +182,7 @@ impl Endpoint {
             key,
             config: &self.config,
             reset_token: reset_token(&self.reset_key, &initial.id),
+            audience: self.audience,
             entropy: &mut self.entropy,
             from,
         };
