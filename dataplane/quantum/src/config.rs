@@ -29,9 +29,9 @@ pub const MESSAGES_AHEAD_MAX: u64 = 32_768;
 #[non_exhaustive]
 pub enum ControllerKind {
     /// BBR, version 3 (draft-ietf-ccwg-bbr-06).
+    #[default]
     Bbr,
     /// CUBIC (RFC 9438).
-    #[default]
     Cubic,
 }
 
@@ -129,7 +129,7 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// The congestion window's upper bound in bytes; default 8 MiB.
     pub congestion_window_bytes_max: u64,
-    /// The congestion controller; default CUBIC.
+    /// The congestion controller; default BBR.
     pub controller: ControllerKind,
     /// Forward error correction.
     pub fec: FecConfig,
