@@ -93,3 +93,31 @@ fn protection_goes_on_for_ever_after_the_last_loss() {
     let (after, _) = stream(&mut pair, Channel::Sync, 1_000);
     assert_eq!(before.fec_repairs_sent, after.fec_repairs_sent);
 }
+
+#[test]
+fn what_is_given_up_while_nothing_is_heard_is_never_sent_again() {
+    let mut given_up_in_silence = 0;
+    for seed in 0..20 {
+        let mut pair = Pair::connected(seed, Link { loss: 15, ..LINK });
+        let mut number = 0;
+        let mut say = |pair: &mut Pair, count: u64| {
+            for _ in 0..count {
+                pair.send(message(number, 20));
+                number += 1;
+                pair.run(Span::from_ms(2));
+            }
+            number
+        };
+        say(&mut pair, 300);
+        // Symbols wait for their repairs, and nothing passes until newer ones have taken their places.
+        pair.link.loss = 100;
+        let before = *pair.client.stats();
+        let said = say(&mut pair, 150);
+        let after = pair.client.stats();
+        let symbols = after.fec_symbols_sent - before.fec_symbols_sent;
+        given_up_in_silence += u64::from(symbols >= 64 && after.fec_given_up > before.fec_given_up);
+        pair.link.loss = 0;
+        pair.run_until(Span::from_ms(10_000), |pair| pair.at_node.messages.len() as u64 == said);
+    }
+    assert!(given_up_in_silence > 0, "the network is too kind to show it");
+}

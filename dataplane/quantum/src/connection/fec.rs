@@ -69,6 +69,8 @@ impl Connection {
             sender.on_symbol(now, packet, datagram.len(), symbol, is_resend);
             self.stats.fec_symbols_sent += 1;
         }
+        // At once: while nothing is heard of the peer nothing is reviewed, and symbols take the places of older ones.
+        self.resend_abandoned();
     }
 
     /// Writes a packet with the repair that is due, unless the window is full.
@@ -168,13 +170,18 @@ impl Connection {
         let sender = self.fec.sender.as_mut()?;
         sender.review();
         let oldest = sender.oldest_held_sent();
+        self.resend_abandoned();
+        oldest
+    }
+
+    /// Queues again what repairs have not brought back.
+    fn resend_abandoned(&mut self) {
         while let Some(packet) = self.fec.sender.as_mut().and_then(|sender| sender.poll_abandoned()) {
             self.stats.fec_given_up += 1;
             if let Some(packet) = self.sent.get(packet).copied() {
                 self.resend(&packet, Resend::Protected);
             }
         }
-        oldest
     }
 
     pub(super) fn handle_symbol(

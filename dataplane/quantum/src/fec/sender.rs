@@ -168,7 +168,8 @@ impl FecSender {
         self.held == 0 && self.abandoned == 0 && now.since(self.last_loss) >= REST_AFTER
     }
 
-    /// A symbol leaves in `packet` of `packet_bytes`. A symbol that holds what was lost before is repaired at once.
+    /// A symbol leaves in `packet` of `packet_bytes`. A symbol that holds what was lost before is repaired at once. What is
+    /// too old for repairs is given up: [`poll_abandoned`](Self::poll_abandoned) is to be called before the next symbol.
     pub(crate) fn on_symbol(
         &mut self,
         now: Time,
@@ -178,8 +179,10 @@ impl FecSender {
         is_resend: bool,
     ) {
         let number = self.encoder.push(symbol);
-        let slot = &mut self.symbols[slot(number)];
+        let slot_index = slot(number);
+        let slot = &mut self.symbols[slot_index];
         debug_assert!(slot.fate != Fate::Held, "given up before its place is needed");
+        debug_assert!(self.abandoned & (1 << slot_index) == 0, "polled before its place is needed");
         *slot = SentSymbol { packet, sent: now, fate: Fate::InFlight };
         self.first = self.first.max((number + 1).saturating_sub(FOLLOWED_SYMBOLS as u64));
         self.symbol_packet_bytes = mean(self.symbol_packet_bytes, packet_bytes);
