@@ -14,6 +14,7 @@ mod draw;
 mod invariants;
 pub mod latency;
 mod scenario;
+pub mod story;
 mod trace;
 mod world;
 
