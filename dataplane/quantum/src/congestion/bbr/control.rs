@@ -11,6 +11,9 @@ const PACING_MARGIN: f64 = 0.01;
 /// Trains under way at once: in the sender's kernel, on the wire, and with the receiver, which acknowledges them at once
 /// (section "BBR.offload_budget").
 const OFFLOAD_TRAINS: u64 = 3;
+/// How long both ends together may work on what has arrived before an acknowledgement leaves: on a path of microseconds
+/// it, and not the path, is what must be filled. Nothing beside the round trip of any other path.
+const OFFLOAD_SPAN: Span = Span::from_us(500);
 /// The round trip that the first rate assumes.
 const NOMINAL_RTT: Span = Span::from_ms(1);
 
@@ -51,7 +54,8 @@ impl Bbr {
 
     /// What must be in flight at least for whole trains.
     fn quantization_budget(&self, inflight: u64) -> u64 {
-        let offload = OFFLOAD_TRAINS * self.send_quantum_bytes();
+        let worked_on = self.bandwidth.estimate() as f64 * OFFLOAD_SPAN.as_us() as f64 / 1e6;
+        let offload = (OFFLOAD_TRAINS * self.send_quantum_bytes()).max(worked_on as u64);
         let probe = if self.state == State::ProbeBwUp { 2 * self.datagram_bytes } else { 0 };
         inflight.max(offload).max(self.window_bytes_min()) + probe
     }
