@@ -1,26 +1,33 @@
 //! Every story in `tests/stories` must be true. `STORY=name` tells that one (`-- --nocapture`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sim::story;
 
 /// Fewer were not found, or not written.
 const STORIES_MIN: usize = 12;
 
+/// Every story: its file and its text.
+fn stories() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stories");
+    let paths = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let stories = paths.filter(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    let read = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        (format!("tests/stories/{name}"), std::fs::read_to_string(&path).unwrap())
+    };
+    let mut stories: Vec<_> = stories.map(read).collect();
+    stories.sort();
+    assert!(stories.len() >= STORIES_MIN, "{} stories in {}", stories.len(), folder.display());
+    stories
+}
+
 #[test]
 fn a_story_is_not_true() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stories");
     let wanted = std::env::var("STORY").ok();
     let mut failures = Vec::new();
-    let mut stories = 0;
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "txt") {
-            continue;
-        }
-        stories += 1;
-        let file = format!("tests/stories/{}", path.file_name().unwrap().to_string_lossy());
-        let (telling, result) = story::run(&file, &std::fs::read_to_string(&path).unwrap());
+    for (file, text) in stories() {
+        let (telling, result) = story::run(&file, &text);
         if let Some(telling) = telling.filter(|_| wanted.as_ref().is_some_and(|name| file.contains(name))) {
             println!("{file}\n{telling}");
         }
@@ -28,7 +35,38 @@ fn a_story_is_not_true() {
     }
     let report: Vec<String> = failures.iter().map(ToString::to_string).collect();
     assert!(failures.is_empty(), "\n{}", report.join("\n"));
-    assert!(stories >= STORIES_MIN, "{stories} stories in {}", folder.display());
+}
+
+/// The opposite of an expectation.
+fn opposite(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        ["expect", "counter", name, ">=", value] => {
+            let below = value.parse::<u64>().unwrap().checked_sub(1).expect("`>= 0` says nothing");
+            format!("expect counter {name} <= {below}")
+        }
+        ["expect", "counter", name, _, value] => {
+            format!("expect counter {name} >= {}", value.parse::<u64>().unwrap() + 1)
+        }
+        ["expect", who, "never", ref rest @ ..] => format!("expect {who} {}", rest.join(" ")),
+        ["expect", who, ref rest @ ..] => format!("expect {who} never {}", rest.join(" ")),
+        _ => panic!("{line}"),
+    }
+}
+
+#[test]
+fn the_opposite_of_a_story_is_true_as_well() {
+    for (file, text) in stories() {
+        let lines: Vec<&str> = text.lines().collect();
+        for index in (0..lines.len()).filter(|&index| lines[index].starts_with("expect ")) {
+            let opposite = opposite(lines[index]);
+            let mut changed = lines.clone();
+            changed[index] = &opposite;
+            let failures = story::run(&file, &changed.join("\n")).1.err().unwrap_or_default();
+            let told: Vec<usize> = failures.iter().map(|failure| failure.line).collect();
+            assert_eq!(told, [index + 1], "{file}: {opposite}: {failures:?}");
+        }
+    }
 }
 
 /// The failures of a story about one message, to which `lines` are added from line 4 on.
