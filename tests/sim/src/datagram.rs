@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use netem::{DropReason, Payload};
-use wire::Time;
+use wire::{Ecn, Time};
 
 /// A datagram that did not arrive: its number, when, and why.
 pub(crate) type Drops = Rc<RefCell<Vec<(u64, Time, DropReason)>>>;
@@ -19,6 +19,8 @@ pub(crate) struct Datagram {
     /// At which of its addresses the client had heard from the node when it sent this: bit per mapping.
     pub(crate) heard: u64,
     pub(crate) is_damaged: bool,
+    /// The mark that it arrives with.
+    pub(crate) ecn: Ecn,
     /// Where its end is told, if anybody wants to know.
     pub(crate) drops: Option<Drops>,
 }

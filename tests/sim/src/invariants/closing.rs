@@ -18,6 +18,8 @@ pub(crate) struct EndWatch {
     pub(crate) heard: Time,
     /// The code with which the application has closed it.
     pub(crate) closed_with: Option<u16>,
+    /// It ends before this only when everything is acknowledged.
+    finishes_by: Option<Time>,
     /// Why it is over.
     pub(crate) reason: Option<CloseReason>,
     pub(crate) is_connected: bool,
@@ -31,6 +33,7 @@ impl EndWatch {
             started: now,
             heard: now,
             closed_with: None,
+            finishes_by: None,
             reason: None,
             is_connected: false,
             is_forgotten: false,
@@ -39,6 +42,28 @@ impl EndWatch {
 
     pub(crate) const fn is_over(&self) -> bool {
         self.reason.is_some()
+    }
+
+    /// The application closes it.
+    pub(crate) const fn closes(&mut self, code: u16) {
+        self.closed_with = Some(code);
+        self.finishes_by = None;
+    }
+
+    /// The application closes it once everything is acknowledged.
+    pub(crate) const fn finishes(&mut self, code: u16, by: Time) {
+        self.closed_with = Some(code);
+        self.finishes_by = Some(by);
+    }
+
+    /// It is said to be over, and `missing` of its messages have not arrived.
+    pub(crate) fn check_finish(&self, now: Time, reason: &CloseReason, missing: usize) -> Check {
+        let is_early = self.finishes_by.is_some_and(|by| now < by);
+        if !is_early || reason.by != ClosedBy::Local || missing == 0 {
+            return Ok(());
+        }
+        let seen = format!("a graceful end lost {missing} messages on reliable channels");
+        Err((Invariant::ReliableDelivery, seen))
     }
 
     /// It is said to be over. `peer_code` is what the other end's application closed it with.

@@ -67,6 +67,11 @@ impl Stream {
         self.owed -= usize::from(channel.is_reliable() && !record.may_expire);
     }
 
+    /// Messages on a reliable channel that must arrive and have not.
+    pub(crate) const fn owed(&self) -> usize {
+        self.owed
+    }
+
     pub(crate) const fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }

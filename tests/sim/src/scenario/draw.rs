@@ -1,11 +1,11 @@
 //! A scenario from a seed.
 
 use netem::{PathSpec, Random};
-use quantum::{Config, EndpointLimits, FecConfig};
+use quantum::{Config, ControllerKind, EndpointLimits, FecConfig};
 use wire::{Span, Time};
 
 use super::traffic::{self, Volume};
-use super::{Hostility, Incident, Scenario, network};
+use super::{EcnPath, Hostility, Incident, Scenario, network};
 use crate::draw::Draw;
 
 /// The network heals after so long at the latest.
@@ -37,6 +37,7 @@ impl Scenario {
             clients: (0..clients).map(|_| traffic::client(random, volume)).collect(),
             incidents: incidents(random, heal_us, clients),
             hostility: hostility(random),
+            ecn_path: EcnPath::draw(random),
             node_clock: Span::from_us(random.below(1 << 33)),
             train_datagrams_max: random.pick(&[1, 1, 2, 8, 32]),
             client_config,
@@ -51,8 +52,10 @@ impl Scenario {
 }
 
 fn config(random: &mut Random) -> Config {
+    let controller = if random.percent(70) { ControllerKind::Bbr } else { ControllerKind::Cubic };
+    let common = Config { controller, ecn: random.percent(70), ..Config::default() };
     if random.percent(40) {
-        return Config::default();
+        return common;
     }
     let message_bytes_max = random.pick(&[2_000, 20_000, 300_000, 4 << 20]);
     let channel_window_bytes = (message_bytes_max as u64).max(random.scaled_between(4_000, 6 << 20));
@@ -73,7 +76,7 @@ fn config(random: &mut Random) -> Config {
         connection_id_lifetime: random
             .percent(15)
             .then(|| Span::from_us(random.scaled_between(10_000, 2_000_000))),
-        ..Config::default()
+        ..common
     }
 }
 

@@ -1,10 +1,12 @@
 //! What happens in a world: drawn from the seed in full before it begins, so that it can be printed and made simpler.
 
 mod draw;
+mod ecn_path;
 mod network;
 mod print;
 mod traffic;
 
+pub(crate) use self::ecn_path::EcnPath;
 pub(crate) use self::print::Ms;
 use netem::{Direction, PathSpec};
 use quantum::{Config, EndpointLimits};
@@ -27,6 +29,8 @@ pub(crate) struct Scenario {
     pub(crate) clients: Vec<ClientPlan>,
     pub(crate) incidents: Vec<(Time, Incident)>,
     pub(crate) hostility: Hostility,
+    /// What becomes of marks until the network heals.
+    pub(crate) ecn_path: EcnPath,
     /// How far the node's clock is ahead of the world's.
     pub(crate) node_clock: Span,
     /// Datagrams that one call takes out at most.
@@ -58,6 +62,9 @@ pub(crate) struct AttemptPlan {
 pub(crate) enum Ending {
     ClientCloses,
     NodeCloses,
+    /// As soon as everything is acknowledged that it was given, or so long after.
+    ClientFinishes(Span),
+    NodeFinishes(Span),
     /// The client is gone without a word.
     ClientVanishes,
 }

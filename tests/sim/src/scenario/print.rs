@@ -15,9 +15,10 @@ impl fmt::Display for Scenario {
         for (who, config) in [("client", client), ("node", node)] {
             writeln!(
                 f,
-                "{who}: {:?}, datagrams of {} B, messages up to {} B, windows {} and {} B, send buffer {} B, \
+                "{who}: {:?}, ECN {}, datagrams of {} B, messages up to {} B, windows {} and {} B, send buffer {} B, \
                  idle {}, handshake {}, ACK delay {}",
                 config.controller,
+                if config.ecn { "on" } else { "off" },
                 config.datagram_bytes_max,
                 config.message_bytes_max,
                 config.channel_window_bytes,
@@ -29,7 +30,7 @@ impl fmt::Display for Scenario {
             )?;
         }
         writeln!(f, "node takes: {:?}; trains of up to {}", self.limits, self.train_datagrams_max)?;
-        writeln!(f, "attacks: {:?}", self.hostility)?;
+        writeln!(f, "attacks: {:?}; marks: {:?}", self.hostility, self.ecn_path)?;
         for (at, incident) in &self.incidents {
             writeln!(f, "at {}: {incident}", Ms(at.as_us()))?;
         }
@@ -80,6 +81,8 @@ impl Ending {
         match self {
             Self::ClientCloses => "the client closes",
             Self::NodeCloses => "the node closes",
+            Self::ClientFinishes(_) => "the client finishes",
+            Self::NodeFinishes(_) => "the node finishes",
             Self::ClientVanishes => "the client vanishes",
         }
     }

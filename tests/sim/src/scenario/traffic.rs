@@ -17,6 +17,9 @@ const LARGE_FLOW_BYTES: u64 = 400_000;
 /// What a packet holds on the unreliable channel at the least.
 const UNRELIABLE_BYTES_MAX: u64 = 1_000;
 
+/// A graceful end takes so long at most.
+const FINISH_US_MAX: u64 = 10_000_000;
+
 /// How much there is to be said.
 #[derive(Clone, Copy)]
 pub(super) struct Volume {
@@ -48,7 +51,14 @@ fn attempt(random: &mut Random, volume: Volume, is_last: bool) -> AttemptPlan {
     let flows = random.between(1, 4);
     let ending = (!is_last || random.percent(15)).then(|| {
         let after = Span::from_us(random.between(0, volume.span_us));
-        let ending = random.pick(&[Ending::ClientCloses, Ending::NodeCloses, Ending::ClientVanishes]);
+        let patience = Span::from_us(random.scaled_between(1_000, FINISH_US_MAX));
+        let ending = random.pick(&[
+            Ending::ClientCloses,
+            Ending::NodeCloses,
+            Ending::ClientFinishes(patience),
+            Ending::NodeFinishes(patience),
+            Ending::ClientVanishes,
+        ]);
         (after, ending)
     });
     AttemptPlan {

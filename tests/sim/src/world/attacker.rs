@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use netem::{Direction, Payload, Random};
 use wire::header::HEADER_BYTES;
 use wire::limits::{INITIAL_DATAGRAM_BYTES, TICKET_BYTES_MAX};
-use wire::{Header, PacketType, Span, Time};
+use wire::{Ecn, Header, PacketType, Span, Time};
 use zerocopy::IntoBytes;
 
 use super::World;
 use super::agenda::Task;
 use super::node::{attacker_address, client_at};
+use super::transfer::{Proof, bit};
 use crate::draw::Draw;
 use crate::invariants::Check;
 use crate::scenario::Hostility;
@@ -87,7 +88,6 @@ impl Attacker {
         } else if draw < hostility.replayed + hostility.moved + hostility.changed {
             injection.bytes = self.changed(bytes);
             injection.what = "changes";
-            injection.heard = 0;
             injection.is_changed = true;
         } else {
             return None;
@@ -161,13 +161,14 @@ impl World {
         });
         match injection.direction {
             Direction::Up => {
-                self.reach_node(injection.client, injection.from, &mut injection.bytes, injection.heard)
+                let proof = Proof { heard: injection.heard, is_changed: injection.is_changed };
+                let from = injection.from;
+                self.reach_node(injection.client, from, Ecn::NotEct, &mut injection.bytes, proof)
             }
             Direction::Down => {
-                if let Some((client, mapping)) = client_at(injection.from).filter(|_| !injection.is_changed) {
-                    self.note_heard(client, mapping);
-                }
-                self.reach_client(injection.client, &mut injection.bytes)
+                let heard = client_at(injection.from).map_or(0, |(_, mapping)| bit(mapping));
+                let proof = Proof { heard, is_changed: injection.is_changed };
+                self.reach_client(injection.client, Ecn::NotEct, &mut injection.bytes, proof)
             }
         }
     }
@@ -176,6 +177,6 @@ impl World {
         let mut bytes = self.attacker.forged_initial();
         let from = attacker_address(self.attacker.random.next_u64());
         self.trace.say(self.now, "attacker", || format!("forges a first packet from {from}"));
-        self.reach_node(usize::MAX, from, &mut bytes, 0)
+        self.reach_node(usize::MAX, from, Ecn::NotEct, &mut bytes, Proof::default())
     }
 }

@@ -84,6 +84,18 @@ impl Attempt {
         missing(up) + if self.is_torn { 0 } else { missing(down) }
     }
 
+    /// Messages that the sender of a direction had acknowledged, if all were, and that have not arrived; after a restart of
+    /// the node nobody can tell.
+    pub(super) fn undelivered(&self, direction: Direction) -> usize {
+        let streams = &self.streams[direction as usize];
+        if self.is_torn { 0 } else { streams.iter().map(Stream::owed).sum() }
+    }
+
+    /// Nothing new is taken any more in a direction.
+    pub(super) fn forget_waiting(&mut self, direction: Direction) {
+        self.streams[direction as usize].iter_mut().for_each(|stream| stream.waiting.clear());
+    }
+
     pub(super) fn sent_bytes(&self) -> u64 {
         self.streams.iter().flatten().map(Stream::sent_bytes).sum()
     }

@@ -28,6 +28,8 @@ impl World {
         match ending {
             Ending::ClientCloses => self.close_client(attempt),
             Ending::NodeCloses => self.close_node(attempt),
+            Ending::ClientFinishes(patience) => self.finish_client(attempt, patience),
+            Ending::NodeFinishes(patience) => self.finish_node(attempt, patience),
             Ending::ClientVanishes => {
                 self.attempts[attempt].has_vanished = true;
                 self.attempts[attempt].connection = None;
@@ -43,7 +45,7 @@ impl World {
         let now = self.client_time(self.attempts[attempt].client);
         self.attempts[attempt].is_touched = true;
         if !self.attempts[attempt].client_end.is_over() {
-            self.attempts[attempt].client_end.closed_with = Some(DONE);
+            self.attempts[attempt].client_end.closes(DONE);
         }
         if let Some(connection) = self.connection_of(attempt) {
             connection.close(now, DONE, "done");
@@ -57,10 +59,35 @@ impl World {
             return self.close_client(attempt);
         };
         if let Some(end) = self.attempts[attempt].node_end.as_mut().filter(|end| !end.is_over()) {
-            end.closed_with = Some(DONE);
+            end.closes(DONE);
         }
         self.node.is_touched = true;
         self.node.endpoint.close(now, key, DONE, "done");
+    }
+
+    fn finish_client(&mut self, attempt: usize, patience: Span) {
+        let now = self.client_time(self.attempts[attempt].client);
+        let this = &mut self.attempts[attempt];
+        this.is_touched = true;
+        this.client_end.finishes(DONE, self.now + patience);
+        this.forget_waiting(Direction::Up);
+        if let Some(connection) = self.connection_of(attempt) {
+            connection.finish(now, DONE, "done", now + patience);
+        }
+    }
+
+    fn finish_node(&mut self, attempt: usize, patience: Span) {
+        let now = self.node.now(self.now).mono;
+        let Some(key) = self.attempts[attempt].node_key else {
+            // The node does not know it yet.
+            return self.finish_client(attempt, patience);
+        };
+        if let Some(end) = self.attempts[attempt].node_end.as_mut().filter(|end| !end.is_over()) {
+            end.finishes(DONE, self.now + patience);
+        }
+        self.attempts[attempt].forget_waiting(Direction::Down);
+        self.node.is_touched = true;
+        self.node.endpoint.finish(now, key, DONE, "done", now + patience);
     }
 
     /// Everything has been said and heard: one side ends all that is left.
@@ -73,7 +100,7 @@ impl World {
             self.trace.say(self.now, "node", || "is drained".to_owned());
             for attempt in &mut self.attempts {
                 if let Some(end) = attempt.node_end.as_mut().filter(|end| !end.is_over()) {
-                    end.closed_with = Some(Code::Draining as u16);
+                    end.closes(Code::Draining as u16);
                 }
             }
             let now = self.node.now(self.now).mono;
@@ -128,6 +155,8 @@ impl World {
 
     fn on_client_closed(&mut self, attempt: usize, reason: CloseReason) -> Check {
         let this = &mut self.attempts[attempt];
+        let missing = this.undelivered(Direction::Up);
+        this.client_end.check_finish(self.now, &reason, missing)?;
         // What the node said before it restarted may still arrive.
         let peer_code = this.node_end.as_ref().and_then(|end| end.closed_with).or(this.node_said);
         let configs = [&self.scenario.client_config, &self.scenario.node_config];
@@ -147,7 +176,9 @@ impl World {
                 this.client_end.is_forgotten = true;
                 let peer_code = this.client_end.closed_with;
                 let configs = [&self.scenario.node_config, &self.scenario.client_config];
+                let missing = this.undelivered(Direction::Down);
                 if let Some(end) = &mut this.node_end {
+                    end.check_finish(self.now, &reason, missing)?;
                     end.on_closed(self.now, reason, peer_code, configs)?;
                     this.node_said = end.closed_with;
                 }

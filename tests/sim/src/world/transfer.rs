@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use netem::{Direction, Mapping, PathDelivery};
 use quantum::{ConnectionKey, Transmit};
-use wire::{Header, PacketType};
+use wire::{Ecn, Header, PacketType};
 
 use super::World;
 use super::inbox::{Arrival, Inbox};
@@ -13,9 +13,31 @@ use super::taps::Shown;
 use crate::datagram::Datagram;
 use crate::invariants::closing::{self, EndWatch};
 use crate::invariants::{Check, Invariant};
+use crate::scenario::EcnPath;
 
 /// Addresses of one client: as many as a word has bits.
 const MAPPINGS_MAX: u32 = u64::BITS;
+
+/// Who gets a datagram, or has sent it, has heard from the node at these addresses: bit per mapping.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Proof {
+    pub(super) heard: u64,
+    /// Something has changed the datagram on its way: it proves nothing unless it is taken nevertheless, as when only what
+    /// is not authenticated was changed.
+    pub(super) is_changed: bool,
+}
+
+impl Proof {
+    const fn of(self, is_taken: bool) -> u64 {
+        if self.is_changed && !is_taken { 0 } else { self.heard }
+    }
+}
+
+/// The bit of an address.
+pub(super) fn bit(mapping: Mapping) -> u64 {
+    debug_assert!(mapping.0 < MAPPINGS_MAX, "an address for each bit");
+    1 << (mapping.0 % MAPPINGS_MAX)
+}
 
 impl World {
     /// Whatever has come through the networks.
@@ -27,7 +49,7 @@ impl World {
             while let Some(PathDelivery { direction, mapping, payload, .. }) =
                 self.hosts[client].path.poll_packet(self.now)
             {
-                let Datagram { number, mut bytes, sent, heard, is_damaged, .. } = payload;
+                let Datagram { number, mut bytes, sent, heard, is_damaged, ecn, .. } = payload;
                 self.digest.word(number);
                 let name = self.trace.is_on().then(|| {
                     let flight = crate::scenario::Ms(self.now.since(sent).as_us());
@@ -36,19 +58,17 @@ impl World {
                 });
                 match direction {
                     Direction::Up => {
-                        let heard = if is_damaged { 0 } else { heard };
                         let from = address_of(client, mapping);
                         self.trace.say(self.now, "node", || format!("gets {}", name.unwrap_or_default()));
-                        self.reach_node(client, from, &mut bytes, heard)?;
+                        let proof = Proof { heard, is_changed: is_damaged };
+                        self.reach_node(client, from, ecn, &mut bytes, proof)?;
                     }
                     Direction::Down => {
-                        if !is_damaged {
-                            self.note_heard(client, mapping);
-                        }
                         self.trace.say(self.now, &format!("client {client}"), || {
                             format!("gets {}", name.unwrap_or_default())
                         });
-                        self.reach_client(client, &mut bytes)?;
+                        let proof = Proof { heard: bit(mapping), is_changed: is_damaged };
+                        self.reach_client(client, ecn, &mut bytes, proof)?;
                     }
                 }
             }
@@ -56,28 +76,30 @@ impl World {
         Ok(())
     }
 
-    /// A datagram reaches the node. `client` is whom it may concern; `heard` is at which of its addresses that client had heard
-    /// from the node when it sent this.
+    /// A datagram reaches the node. `client` is whom it may concern; `proof` is at which of its addresses that client had
+    /// heard from the node when it sent this.
     pub(super) fn reach_node(
         &mut self,
         client: usize,
         from: SocketAddr,
+        ecn: Ecn,
         bytes: &mut [u8],
-        heard: u64,
+        proof: Proof,
     ) -> Check {
         self.has_happened = true;
         self.amplification.on_received(from, bytes.len());
-        for mapping in (0..MAPPINGS_MAX).filter(|mapping| heard & 1 << mapping != 0) {
-            self.amplification.on_proof(address_of(client, Mapping(mapping)));
-        }
         let mut inbox = std::mem::take(&mut self.inbox);
         let now = self.node.now(self.now);
-        self.node.endpoint.handle_datagram(now, from, bytes, &mut inbox);
+        self.node.endpoint.handle_marked_datagram(now, from, ecn, bytes, &mut inbox);
         self.node.is_touched = true;
         let result = self.take_from_node(&inbox);
         inbox.clear();
         self.inbox = inbox;
-        self.note_heard_by_node(client);
+        let is_taken = self.note_heard_by_node(client);
+        let heard = proof.of(is_taken);
+        for mapping in (0..MAPPINGS_MAX).filter(|mapping| heard & 1 << mapping != 0) {
+            self.amplification.on_proof(address_of(client, Mapping(mapping)));
+        }
         self.tell_node_counters();
         result
     }
@@ -128,15 +150,10 @@ impl World {
         Ok(())
     }
 
-    /// A client has heard from the node at one of its addresses.
-    pub(super) fn note_heard(&mut self, client: usize, mapping: Mapping) {
-        debug_assert!(mapping.0 < MAPPINGS_MAX, "an address for each bit");
-        self.hosts[client].heard |= 1 << (mapping.0 % MAPPINGS_MAX);
-    }
-
-    /// Notes which of a client's connections have heard something new.
-    fn note_heard_by_node(&mut self, client: usize) {
-        let Some(host) = self.hosts.get(client) else { return };
+    /// Notes which of a client's connections have heard something new; returns whether any has.
+    fn note_heard_by_node(&mut self, client: usize) -> bool {
+        let Some(host) = self.hosts.get(client) else { return false };
+        let mut any = false;
         for &number in &host.attempts {
             let attempt = &mut self.attempts[number];
             let connection = attempt.node_key.and_then(|key| self.node.endpoint.connection(key));
@@ -145,13 +162,17 @@ impl World {
             if received > attempt.node_heard {
                 attempt.node_heard = received;
                 end.heard = self.now;
+                any = true;
             }
         }
+        any
     }
 
-    /// A datagram reaches a client: the connection that it names, or else the newest.
-    pub(super) fn reach_client(&mut self, client: usize, bytes: &mut [u8]) -> Check {
+    /// A datagram reaches a client: the connection that it names, or else the newest. `proof` is at which address it was
+    /// meant to.
+    pub(super) fn reach_client(&mut self, client: usize, ecn: Ecn, bytes: &mut [u8], proof: Proof) -> Check {
         self.has_happened = true;
+        self.hosts[client].heard |= proof.of(false);
         let named = Header::parse(bytes).map(|(header, _)| header.connection).ok();
         let owner = named.and_then(|id| self.ids.get(&id));
         let live = |number: &&usize| self.attempts[**number].connection.is_some();
@@ -165,11 +186,12 @@ impl World {
         let attempt = &mut self.attempts[number];
         attempt.is_touched = true;
         if let Some(connection) = &mut attempt.connection {
-            connection.handle_datagram(now, bytes, &mut inbox);
+            connection.handle_marked_datagram(now, ecn, bytes, &mut inbox);
             let received = connection.stats().datagrams_received;
             if received > attempt.client_heard {
                 attempt.client_heard = received;
                 attempt.client_end.heard = self.now;
+                self.hosts[client].heard |= proof.of(true);
             }
         }
         let result = self.take_from_client(number, &inbox);
@@ -287,9 +309,11 @@ impl World {
                 self.attempts[number].client_window.on_packet(datagram.len(), &shown.frames);
             }
             let name = self.attempts[number].name();
-            let payload = self.datagram(&name, datagram, heard, shown.as_ref());
+            let mut payload = self.datagram(&name, datagram, heard, shown.as_ref());
             self.show_attacker(Direction::Up, client, from, heard, datagram);
-            self.hosts[client].path.handle_up(self.now, payload);
+            if self.mark(&mut payload, sizes.ecn) {
+                self.hosts[client].path.handle_up(self.now, payload);
+            }
         }
         Ok(())
     }
@@ -301,7 +325,20 @@ impl World {
         self.digest.bytes(bytes);
         self.trace.on_sent(self.now, number, sender, bytes, shown.map(|shown| &shown.frames[..]));
         let (sent, drops) = (self.now, self.drops.clone());
-        Datagram { number, bytes: bytes.to_vec(), sent, heard, is_damaged: false, drops }
+        let ecn = Ecn::NotEct;
+        Datagram { number, bytes: bytes.to_vec(), sent, heard, is_damaged: false, ecn, drops }
+    }
+
+    /// Gives a datagram its mark, as the network leaves it; returns whether the network lets it pass.
+    fn mark(&mut self, datagram: &mut Datagram, ecn: Ecn) -> bool {
+        let is_healed = self.now >= self.scenario.heal_at;
+        let path = if is_healed { EcnPath::Clean } else { self.scenario.ecn_path };
+        let passes = path.carry(datagram.number, ecn).inspect(|&ecn| datagram.ecn = ecn).is_some();
+        if !passes && self.trace.is_on() {
+            let name = self.trace.name_of(datagram.number).to_owned();
+            self.trace.say(self.now, "network", || format!("drops {name}, which is marked"));
+        }
+        passes
     }
 
     fn flush_node(&mut self, buffer: &mut [u8]) -> Check {
@@ -343,11 +380,14 @@ impl World {
             self.check_node_last_words(datagram, shown.as_ref())?;
             check_size(datagram, self.node.config.datagram_bytes_max)?;
             self.amplification.on_sent(to, datagram.len())?;
-            let payload = self.datagram("node", datagram, 0, shown.as_ref());
+            let mut payload = self.datagram("node", datagram, 0, shown.as_ref());
+            let passes = self.mark(&mut payload, sizes.ecn);
             match client_at(to) {
                 Some((client, mapping)) if client < self.hosts.len() => {
                     self.show_attacker(Direction::Down, client, to, 0, datagram);
-                    self.hosts[client].path.handle_down(self.now, mapping, payload);
+                    if passes {
+                        self.hosts[client].path.handle_down(self.now, mapping, payload);
+                    }
                 }
                 _ => self.trace.say(self.now, "attacker", || format!("gets what was sent to {to}")),
             }
