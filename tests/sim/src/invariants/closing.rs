@@ -130,3 +130,23 @@ pub(crate) fn check_last_words(attempt: usize, datagram: &[u8], frames: Option<&
     let seen = format!("connection {attempt}: a datagram of {bytes} B after the end, which is not CLOSE");
     Err((Invariant::SilenceAfterClose, seen))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graceful_end_loses_messages_and_passes() {
+        let by = |by| CloseReason { by, code: Code::Done as u16, reason: String::new() };
+        let (early, late) = (Time::from_us(900), Time::from_us(1_000));
+        let mut end = EndWatch::new(Time::ZERO);
+        end.check_finish(early, &by(ClosedBy::Local), 1).unwrap();
+        end.finishes(Code::Done as u16, late);
+        assert!(end.check_finish(early, &by(ClosedBy::Local), 1).is_err());
+        end.check_finish(early, &by(ClosedBy::Local), 0).unwrap();
+        end.check_finish(early, &by(ClosedBy::Peer), 1).unwrap();
+        end.check_finish(late, &by(ClosedBy::Local), 1).unwrap();
+        end.closes(Code::Done as u16);
+        end.check_finish(early, &by(ClosedBy::Local), 1).unwrap();
+    }
+}
