@@ -45,7 +45,11 @@ impl WindowWatch {
                 self.exempt_bytes += bytes as u64;
                 return;
             }
-            is_shedding &= matches!(frame, Frame::Ack(_) | Frame::Ping | Frame::Padding);
+            // What repairs brought back, and what was lost, is told with an acknowledgement.
+            is_shedding &= matches!(
+                frame,
+                Frame::Ack(_) | Frame::Recovered(_) | Frame::LossReport(_) | Frame::Ping | Frame::Padding
+            );
         }
         if is_shedding {
             self.exempt_bytes += bytes as u64;
