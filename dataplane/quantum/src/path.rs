@@ -25,7 +25,7 @@ pub(crate) struct Paths {
 
 /// The path in use is being proven.
 pub(crate) struct Validation {
-    challenge: Challenge,
+    pub(crate) challenge: Challenge,
     pub(crate) is_due: bool,
     repeat_at: Time,
     repeat_after: Span,

@@ -208,8 +208,14 @@ impl Connection {
         }
         self.stats.paths_failed += 1;
         let validation = self.paths.as_mut().and_then(|paths| paths.validation.take());
-        if let Some(previous) = validation.and_then(|validation| validation.previous) {
-            self.return_to(now, previous);
+        match validation {
+            Some(Validation { previous: Some(previous), .. }) => self.return_to(now, previous),
+            // There is nowhere to go back to: unproven for ever, it would be muted for ever.
+            Some(Validation { challenge, .. }) => {
+                let renewed = Validation::new(now, challenge, self.validation_timeout(), None);
+                self.paths.get_or_insert_default().validation = Some(renewed);
+            }
+            None => {}
         }
         self.forget_paths();
     }
