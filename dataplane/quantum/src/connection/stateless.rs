@@ -56,6 +56,11 @@ impl Connection {
             self.stats.forged_packet += 1;
             return;
         }
+        // A packet of before the handshake, seen on its way and sent ahead of it, was rightly unknown to the node.
+        if self.acks.largest().is_none_or(|largest| largest == 0) {
+            self.stats.unexpected += 1;
+            return;
+        }
         self.stats.resets += 1;
         self.end(
             now,
