@@ -6,15 +6,7 @@ use common::{EcnPath, Link, Pair, message};
 use quantum::Config;
 use wire::Span;
 
-const LINK: Link = Link {
-    loss: 0,
-    duplicates: 0,
-    flips: 0,
-    delay_us: 10_000,
-    jitter_us: 0,
-    bytes_per_ms: 0,
-    queue_bytes: 0,
-};
+const LINK: Link = Link::after(10_000);
 
 fn transfer(pair: &mut Pair, messages: u64) {
     for number in 0..messages {

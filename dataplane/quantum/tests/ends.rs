@@ -7,15 +7,7 @@ use common::{Link, Pair, message};
 use quantum::{Channel, ClosedBy, Config, Event, SendError};
 use wire::{Code, Span};
 
-const LINK: Link = Link {
-    loss: 0,
-    duplicates: 0,
-    flips: 0,
-    delay_us: 10_000,
-    jitter_us: 0,
-    bytes_per_ms: 0,
-    queue_bytes: 0,
-};
+const LINK: Link = Link::after(10_000);
 const DRAINING: u16 = Code::Draining as u16;
 
 #[test]

@@ -6,15 +6,7 @@ use common::{Link, Pair, message};
 use quantum::{Channel, Config, ConnectionStats, FecConfig};
 use wire::Span;
 
-const LINK: Link = Link {
-    loss: 0,
-    duplicates: 0,
-    flips: 0,
-    delay_us: 20_000,
-    jitter_us: 0,
-    bytes_per_ms: 0,
-    queue_bytes: 0,
-};
+const LINK: Link = Link::after(20_000);
 
 /// Sends `count` messages, one every six milliseconds; returns the counters of the sender and the receiver.
 fn stream(pair: &mut Pair, channel: Channel, count: u64) -> (ConnectionStats, ConnectionStats) {

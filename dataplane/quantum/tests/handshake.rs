@@ -10,15 +10,7 @@ use quantum::{Channel, ClosedBy, Config, Connection, Endpoint, EndpointLimits, E
 use wire::header::HEADER_BYTES;
 use wire::{Code, Guuid, Span, TicketKeyRing, Time};
 
-const RTT: Link = Link {
-    loss: 0,
-    duplicates: 0,
-    flips: 0,
-    delay_us: 10_000,
-    jitter_us: 0,
-    bytes_per_ms: 0,
-    queue_bytes: 0,
-};
+const RTT: Link = Link::after(10_000);
 
 /// The first packet of a new client.
 fn initial(n: u8) -> Vec<u8> {

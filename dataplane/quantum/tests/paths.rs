@@ -9,15 +9,7 @@ use common::{Inbox, Link, PSK, Pair, UNIX_S, client_address, message, sealed_tic
 use quantum::{Config, Connection};
 use wire::{Guuid, Span};
 
-const LINK: Link = Link {
-    loss: 0,
-    duplicates: 0,
-    flips: 0,
-    delay_us: 10_000,
-    jitter_us: 0,
-    bytes_per_ms: 0,
-    queue_bytes: 0,
-};
+const LINK: Link = Link::after(10_000);
 const BYTES: usize = 700;
 
 /// Another network, where the port alone tells nothing.

@@ -9,15 +9,7 @@ use quantum::{Channel, Config, Connection, Endpoint, EndpointLimits, Now, audien
 use wire::limits::TICKET_BYTES_MAX;
 use wire::{Access, Grant, Guuid, Span, Ticket, Time};
 
-const RTT: Link = Link {
-    loss: 0,
-    duplicates: 0,
-    flips: 0,
-    delay_us: 10_000,
-    jitter_us: 0,
-    bytes_per_ms: 0,
-    queue_bytes: 0,
-};
+const RTT: Link = Link::after(10_000);
 /// Every first packet needs a cookie.
 const LOADED: EndpointLimits = EndpointLimits {
     connections_max: 1_000,

@@ -9,15 +9,7 @@ use quantum::{ClosedBy, Config, Endpoint, EndpointLimits, Event, Now, ResetKey, 
 use wire::header::{HEADER_BYTES, TAG_BYTES};
 use wire::{Code, Guuid, Span, Time};
 
-const RTT: Link = Link {
-    loss: 0,
-    duplicates: 0,
-    flips: 0,
-    delay_us: 10_000,
-    jitter_us: 0,
-    bytes_per_ms: 0,
-    queue_bytes: 0,
-};
+const RTT: Link = Link::after(10_000);
 const RESET_KEY: [u8; 32] = [0x77; 32];
 
 fn endpoint() -> Endpoint {

@@ -180,21 +180,7 @@ pub fn put_loss_report(out: &mut Writer<'_>, report: &LossReport) {
 mod tests {
     use super::*;
     use crate::frame::Frame;
-
-    fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-        let mut buffer = [0; 200];
-        let mut writer = Writer::new(&mut buffer);
-        write(&mut writer);
-        let length = writer.len();
-        buffer[..length].to_vec()
-    }
-
-    fn read(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
-        let mut reader = Reader::new(bytes);
-        let frame = Frame::decode(&mut reader)?;
-        assert!(reader.is_empty(), "{frame:?} left bytes behind");
-        Ok(frame)
-    }
+    use crate::frame::tests::{read, written};
 
     #[test]
     fn a_frame_reads_other_than_it_was_written() {

@@ -513,10 +513,10 @@ pub fn put_parameters(out: &mut Writer<'_>, parameters: &Parameters) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+    pub(crate) fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
         let mut buffer = [0; 600];
         let mut writer = Writer::new(&mut buffer);
         write(&mut writer);
@@ -524,7 +524,7 @@ mod tests {
         buffer[..length].to_vec()
     }
 
-    fn read(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
         let mut reader = Reader::new(bytes);
         let frame = Frame::decode(&mut reader)?;
         assert!(reader.is_empty(), "{frame:?} left bytes behind");

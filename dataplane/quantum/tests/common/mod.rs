@@ -62,6 +62,13 @@ pub struct Link {
     pub queue_bytes: u64,
 }
 
+impl Link {
+    /// Nothing happens to a datagram but that it takes so long.
+    pub const fn after(delay_us: u64) -> Self {
+        Self { loss: 0, duplicates: 0, flips: 0, delay_us, jitter_us: 0, bytes_per_ms: 0, queue_bytes: 0 }
+    }
+}
+
 /// Everything delivered, in order.
 #[derive(Default)]
 pub struct Inbox {
