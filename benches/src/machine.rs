@@ -25,7 +25,7 @@ impl Machine {
     pub(crate) fn open(&mut self, number: u8) -> SubscriberKey {
         let session_id = Guuid::new(u64::from(number), [number; 10]);
         let grants = vec![Grant { pattern: "*".to_owned(), access: Access::Write }];
-        let key = SubscriberKey(u64::from(number));
+        let key = SubscriberKey::alone(u64::from(number));
         self.sync.handle_open(key, Session { session_id, writer_id: session_id.writer(), grants });
         key
     }

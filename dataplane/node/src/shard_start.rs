@@ -120,6 +120,8 @@ impl ShardPlan {
         rt::entropy(&mut entropy)?;
         let receive_buffer_bytes_max = self.config.receive_buffer_bytes_max;
         Ok(ShardConfig {
+            shard: self.shard as u32,
+            shards: self.layout.shards as u32,
             transport: self.config.transport.clone(),
             limits: EndpointLimits { receive_buffer_bytes_max, ..EndpointLimits::default() },
             sync: SyncConfig::default(),

@@ -29,6 +29,10 @@ const DRAIN_REASON: &str = "the node is going away";
 /// What a shard is made of when it starts.
 #[derive(Debug)]
 pub struct ShardConfig {
+    /// Which shard of the node it is.
+    pub shard: u32,
+    /// How many the node has.
+    pub shards: u32,
     /// The transport's settings.
     pub transport: quantum::Config,
     /// The transport's limits.
@@ -70,6 +74,7 @@ enum Drain {
 ///
 /// `P` times the stages; [`new`](Self::new) makes a shard without.
 pub struct Shard<B: AlignedBuffer, P = ()> {
+    shard: u32,
     endpoint: Endpoint,
     transport: quantum::Config,
     sync: StateSync,
@@ -107,6 +112,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
         }
         endpoint.handle_restart(config.start_unix_ms);
         Self {
+            shard: config.shard,
             endpoint,
             transport: config.transport,
             sync,
@@ -131,8 +137,8 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     /// One received datagram; it is decrypted in place.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, ecn: Ecn, datagram: &mut [u8]) {
         self.probe.enter(Stage::Open);
-        let Self { endpoint, sync, log, probe, after, .. } = self;
-        let mut sink = Sink { now: now.mono, sync, log, probe, after };
+        let Self { shard, endpoint, sync, log, probe, after, .. } = self;
+        let mut sink = Sink { now: now.mono, shard: *shard, sync, log, probe, after };
         endpoint.handle_marked_datagram(now, from, ecn, datagram, &mut sink);
         for (key, channel, bytes) in self.after.consumed.drain(..) {
             self.endpoint.consume(key, channel, bytes);
@@ -315,9 +321,9 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
                 any = true;
                 match event {
                     Event::Connected | Event::Finishing => {}
-                    Event::Writable => self.sync.handle_writable(subscriber(key)),
+                    Event::Writable => self.sync.handle_writable(subscriber(self.shard, key)),
                     Event::Closed(_) => {
-                        self.sync.handle_close(now.mono, subscriber(key));
+                        self.sync.handle_close(now.mono, subscriber(self.shard, key));
                     }
                 }
             }

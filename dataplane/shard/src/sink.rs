@@ -14,6 +14,8 @@ use crate::probe::{Probe, Stage};
 /// has to do afterwards.
 pub(crate) struct Sink<'a, B: AlignedBuffer, P> {
     pub(crate) now: Time,
+    /// This one.
+    pub(crate) shard: u32,
     pub(crate) sync: &'a mut StateSync,
     pub(crate) log: &'a mut LogWriter<B>,
     pub(crate) probe: &'a mut P,
@@ -29,14 +31,14 @@ pub(crate) struct AfterDatagram {
     pub(crate) probes: Vec<(ConnectionKey, Bytes)>,
 }
 
-/// The subscriber that stands for a connection.
-pub(crate) fn subscriber(key: ConnectionKey) -> SubscriberKey {
-    SubscriberKey(key.as_u64())
+/// The subscriber that stands for a connection of shard `origin`.
+pub(crate) const fn subscriber(origin: u32, key: ConnectionKey) -> SubscriberKey {
+    SubscriberKey { origin, connection: key.as_u64() }
 }
 
 /// The connection that a subscriber stands for.
-pub(crate) fn connection(key: SubscriberKey) -> ConnectionKey {
-    ConnectionKey::from_u64(key.0)
+pub(crate) const fn connection(key: SubscriberKey) -> ConnectionKey {
+    ConnectionKey::from_u64(key.connection)
 }
 
 impl<B: AlignedBuffer, P: Probe> MessageSink for Sink<'_, B, P> {
@@ -46,7 +48,7 @@ impl<B: AlignedBuffer, P: Probe> MessageSink for Sink<'_, B, P> {
             writer_id: ticket.writer_id,
             grants: ticket.grants.clone(),
         };
-        self.sync.handle_open(subscriber(from), session);
+        self.sync.handle_open(subscriber(self.shard, from), session);
     }
 
     fn on_message(&mut self, from: ConnectionKey, channel: Channel, message: &[u8]) {
@@ -60,7 +62,7 @@ impl<B: AlignedBuffer, P: Probe> MessageSink for Sink<'_, B, P> {
         }
         self.probe.enter(Stage::Statesync);
         let mut log = OpLog { log: &mut *self.log, probe: &mut *self.probe };
-        self.sync.handle_message(self.now, subscriber(from), channel, message, &mut log);
+        self.sync.handle_message(self.now, subscriber(self.shard, from), channel, message, &mut log);
         self.probe.leave();
     }
 }

@@ -68,6 +68,8 @@ impl Bench {
         let log = LogConfig { segment_bytes: 32 << 20, ..LogConfig::new(Guuid::new(1, [1; 10])) };
         let log = LogWriter::new(log, LogPosition::START, HeapBuffer::new).unwrap();
         let config = ShardConfig {
+            shard: 0,
+            shards: 1,
             transport: quantum::Config::default(),
             limits: EndpointLimits::default(),
             sync: SyncConfig::default(),

@@ -39,7 +39,7 @@ fn main() {
     for key in 1..=3_u8 {
         let session_id = Guuid::new(u64::from(key), [key; 10]);
         let grants = vec![Grant { pattern: "*".to_owned(), access: Access::Write }];
-        let key = SubscriberKey(u64::from(key));
+        let key = SubscriberKey::alone(u64::from(key));
         machine.handle_open(key, Session { session_id, writer_id: session_id.writer(), grants });
         let kind = DocumentKind::Yjs;
         let join = Join { handle: 1, kind, content: true, document: "d", resume: None, state_vector: &[] };
@@ -49,7 +49,7 @@ fn main() {
     let start = Instant::now();
     let mut outputs = 0_u64;
     for (count, op) in (1..).zip(&ops) {
-        machine.handle_message(now, SubscriberKey(1), Channel::Sync, op, &mut log);
+        machine.handle_message(now, SubscriberKey::alone(1), Channel::Sync, op, &mut log);
         if count % BATCH == 0 {
             machine.handle_durable(log.0);
         }

@@ -7,10 +7,23 @@ use wire::access::Grant;
 
 use crate::output::Queued;
 
-/// Names a connection. Chosen by the caller, and not used again before
+/// Names a connection, which may live on another shard of the node. Chosen by the caller, and not used again before
 /// [`handle_close`](crate::StateSync::handle_close).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SubscriberKey(pub u64);
+pub struct SubscriberKey {
+    /// The shard where its packets arrive.
+    pub origin: u32,
+    /// The connection, as that shard numbers it.
+    pub connection: u64,
+}
+
+impl SubscriberKey {
+    /// A connection of the first shard: all there are where a machine is driven alone.
+    #[must_use]
+    pub const fn alone(connection: u64) -> Self {
+        Self { origin: 0, connection }
+    }
+}
 
 /// Who speaks on a connection, out of its ticket.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -209,7 +209,7 @@ impl Machine {
         let mut received = Received::default();
         self.endpoint.handle_datagram(now, from, datagram, &mut received);
         for (key, session, channel, message) in received.0 {
-            let subscriber = SubscriberKey(key.as_u64());
+            let subscriber = SubscriberKey::alone(key.as_u64());
             match session {
                 Some(session) => self.sync.handle_open(subscriber, session),
                 None if channel == Channel::Probe => {
@@ -234,20 +234,20 @@ impl Machine {
         while let Some((key, event)) = self.endpoint.poll_event() {
             match event {
                 Event::Connected | Event::Finishing => {}
-                Event::Writable => self.sync.handle_writable(SubscriberKey(key.as_u64())),
-                Event::Closed(_) => self.sync.handle_close(now, SubscriberKey(key.as_u64())),
+                Event::Writable => self.sync.handle_writable(SubscriberKey::alone(key.as_u64())),
+                Event::Closed(_) => self.sync.handle_close(now, SubscriberKey::alone(key.as_u64())),
             }
         }
         while let Some(output) = self.sync.poll_output() {
             match output {
                 Output::Send { to, channel, message, .. } => {
-                    let sent = self.endpoint.send(ConnectionKey::from_u64(to.0), channel, message);
+                    let sent = self.endpoint.send(ConnectionKey::from_u64(to.connection), channel, message);
                     if sent == Err(SendError::Full) {
                         self.sync.handle_blocked(to);
                     }
                 }
                 Output::Close { to, code, reason } => {
-                    self.endpoint.close(now, ConnectionKey::from_u64(to.0), code as u16, reason);
+                    self.endpoint.close(now, ConnectionKey::from_u64(to.connection), code as u16, reason);
                     self.sync.handle_close(now, to);
                 }
             }

@@ -63,38 +63,38 @@ proptest! {
         let mut rig = Rig::new(DocumentKind::Yjs);
         let open = |rig: &mut Rig, key: u64| {
             let session = ModelClient::new(key as u8 + 1, Access::Write).session;
-            rig.machine.handle_open(SubscriberKey(key), session);
+            rig.machine.handle_open(SubscriberKey::alone(key), session);
         };
         (0..3).for_each(|key| open(&mut rig, key));
         for (key, bytes, event) in steps {
-            let key = SubscriberKey(key);
+            let key = SubscriberKey::alone(key);
             rig.machine.handle_message(rig.now, key, Channel::Sync, &bytes, &mut rig.log);
             match event {
                 0 => rig.machine.handle_durable(rig.log.records.len() as u64),
                 1 => { rig.machine.run_background(2); }
                 2 => rig.machine.handle_writable(key),
                 3 => { rig.now += wire::Span::from_ms(7); rig.machine.handle_tick(rig.now); }
-                4 => open(&mut rig, key.0),
-                5 => { rig.refusing.insert(key.0); }
-                6 => { rig.refusing.remove(&key.0); rig.machine.handle_writable(key); }
+                4 => open(&mut rig, key.connection),
+                5 => { rig.refusing.insert(key.connection); }
+                6 => { rig.refusing.remove(&key.connection); rig.machine.handle_writable(key); }
                 _ => {}
             }
             while let Some(output) = rig.machine.poll_output() {
                 match output {
                     Output::Send { to, message, .. } => {
                         prop_assert!(Server::decode(&message).is_ok());
-                        if rig.refusing.contains(&to.0) {
+                        if rig.refusing.contains(&to.connection) {
                             rig.machine.handle_blocked(to);
                         }
                     }
                     Output::Close { to, .. } => {
                         rig.machine.handle_close(rig.now, to);
-                        open(&mut rig, to.0);
+                        open(&mut rig, to.connection);
                     }
                 }
             }
         }
-        (0..3).for_each(|key| rig.machine.handle_close(rig.now, SubscriberKey(key)));
+        (0..3).for_each(|key| rig.machine.handle_close(rig.now, SubscriberKey::alone(key)));
         let stats = rig.machine.stats();
         prop_assert_eq!((stats.connections, stats.subscriptions), (0, 0));
         for document in rig.machine.documents() {
@@ -150,7 +150,7 @@ fn an_op_comes_by_a_channel_that_does_not_keep_the_order() {
         rig.join(1);
         let logged = rig.log.records.len();
         let op = Client::Op { handle: 1, counter: 1, payload: b"op" }.to_vec();
-        rig.machine.handle_message(rig.now, SubscriberKey(1), channel, &op, &mut rig.log);
+        rig.machine.handle_message(rig.now, SubscriberKey::alone(1), channel, &op, &mut rig.log);
         rig.pump();
         assert_eq!(rig.log.records.len(), logged);
         let closed = (channel != Channel::Probe).then_some(Code::MalformedMessage);

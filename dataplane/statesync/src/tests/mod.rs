@@ -215,14 +215,14 @@ impl Rig {
     /// Opens a connection `key` for a new client.
     fn open(&mut self, key: u8, access: Access) {
         let client = ModelClient::new(key, access);
-        self.machine.handle_open(SubscriberKey(u64::from(key)), client.session.clone());
+        self.machine.handle_open(SubscriberKey::alone(u64::from(key)), client.session.clone());
         self.clients.insert(u64::from(key), client);
     }
 
     /// Moves the client of connection `old` to a new connection.
     fn reopen(&mut self, old: u8, new: u8) {
         let client = self.clients.remove(&u64::from(old)).expect("open");
-        self.machine.handle_open(SubscriberKey(u64::from(new)), client.session.clone());
+        self.machine.handle_open(SubscriberKey::alone(u64::from(new)), client.session.clone());
         self.clients.insert(u64::from(new), client);
     }
 
@@ -235,7 +235,7 @@ impl Rig {
     }
 
     fn send_bytes(&mut self, key: u8, message: &[u8]) {
-        let key = SubscriberKey(u64::from(key));
+        let key = SubscriberKey::alone(u64::from(key));
         self.machine.handle_message(self.now, key, Channel::Sync, message, &mut self.log);
         self.pump();
     }
@@ -243,14 +243,16 @@ impl Rig {
     fn pump(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Send { to, .. } if self.refusing.contains(&to.0) => self.machine.handle_blocked(to),
+                Output::Send { to, .. } if self.refusing.contains(&to.connection) => {
+                    self.machine.handle_blocked(to);
+                }
                 Output::Send { to, message, .. } => {
-                    if let Some(client) = self.clients.get_mut(&to.0) {
+                    if let Some(client) = self.clients.get_mut(&to.connection) {
                         client.receive(&message, self.kind == DocumentKind::Yjs);
                     }
                 }
                 Output::Close { to, code, .. } => {
-                    self.clients.get_mut(&to.0).expect("open").closed = Some(code);
+                    self.clients.get_mut(&to.connection).expect("open").closed = Some(code);
                     self.machine.handle_close(self.now, to);
                 }
             }
@@ -258,7 +260,7 @@ impl Rig {
     }
 
     fn close(&mut self, key: u8) {
-        self.machine.handle_close(self.now, SubscriberKey(u64::from(key)));
+        self.machine.handle_close(self.now, SubscriberKey::alone(u64::from(key)));
         self.pump();
     }
 
@@ -301,7 +303,7 @@ impl Rig {
 
     fn writable(&mut self, key: u8) {
         self.refusing.remove(&u64::from(key));
-        self.machine.handle_writable(SubscriberKey(u64::from(key)));
+        self.machine.handle_writable(SubscriberKey::alone(u64::from(key)));
         self.pump();
     }
 

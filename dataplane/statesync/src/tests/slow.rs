@@ -59,7 +59,7 @@ fn a_state_larger_than_the_transport_takes_never_arrives() {
         rig.type_text(1, &"x".repeat(100_000));
     }
     rig.open(2, Access::Read);
-    let key = SubscriberKey(2);
+    let key = SubscriberKey::alone(2);
     let join = Join {
         handle: HANDLE,
         kind: DocumentKind::Yjs,
@@ -183,7 +183,7 @@ fn an_op_for_many_goes_before_the_acknowledgement_of_its_writer() {
         }
         let update = rig.client(0).type_text("x");
         let message = Client::Op { handle: HANDLE, counter: 1, payload: &update }.to_vec();
-        rig.machine.handle_message(rig.now, SubscriberKey(0), Channel::Sync, &message, &mut rig.log);
+        rig.machine.handle_message(rig.now, SubscriberKey::alone(0), Channel::Sync, &message, &mut rig.log);
         let mut ops = 0;
         while let Some(Output::Send { can_wait, .. }) = rig.machine.poll_output() {
             assert_eq!(can_wait, usize::from(others) >= SUBSCRIBERS_FEW);
@@ -192,6 +192,6 @@ fn an_op_for_many_goes_before_the_acknowledgement_of_its_writer() {
         assert_eq!(ops, others);
         rig.machine.handle_durable(u64::MAX);
         let Some(Output::Send { to, can_wait, .. }) = rig.machine.poll_output() else { panic!("no ack") };
-        assert_eq!((to, can_wait), (SubscriberKey(0), false));
+        assert_eq!((to, can_wait), (SubscriberKey::alone(0), false));
     }
 }
