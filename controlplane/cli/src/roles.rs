@@ -72,6 +72,15 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
         log_segment_bytes: node.log_segment_bytes,
         commit_delay_us_max: node.log_commit_delay_us_max,
         stage_sample_turns: node.stage_sample_turns,
+        core: core_config(&node.core),
+    }
+}
+
+fn core_config(core: &model::config::CoreConfig) -> node::CoreConfig {
+    node::CoreConfig {
+        stall_budget_us: core.stall_budget_us,
+        datagrams_in_per_turn_max: core.datagrams_in_per_turn_max as usize,
+        datagrams_out_per_turn_max: core.datagrams_out_per_turn_max as usize,
     }
 }
 
@@ -187,5 +196,6 @@ mod tests {
         let config = node_config(&Config::default());
         assert_eq!(config.commit_delay_us_max, node::COMMIT_DELAY_US_MAX);
         assert_eq!(config.stage_sample_turns, node::STAGE_SAMPLE_TURNS);
+        assert_eq!(config.core, node::CoreConfig::default());
     }
 }

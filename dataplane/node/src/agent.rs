@@ -163,6 +163,7 @@ impl Agent {
                     match report {
                         LoopReport::Shard(report) => note(state, shard, &report),
                         LoopReport::Status(snapshot) => state.last = *snapshot,
+                        LoopReport::Stall(stall) => stall.log(shard),
                     }
                 });
             }

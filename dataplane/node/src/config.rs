@@ -8,6 +8,15 @@ use shard::IdlePolicy;
 /// The longest that an op waits for others under load before the log is written, microseconds, unless told otherwise.
 pub const COMMIT_DELAY_US_MAX: u32 = 500;
 
+/// What takes longer in one step of a turn is a stall, unless told otherwise, microseconds.
+const STALL_BUDGET_US: u32 = 1_000;
+/// Datagrams that one turn takes in, unless told otherwise: at some 4 us each they take as long as ops under load wait
+/// for the log, and nothing waits much longer for them than that.
+const DATAGRAMS_IN_PER_TURN_MAX: usize = 128;
+/// Datagrams that one turn sends, unless told otherwise, so that what comes in, and what is durable, is never kept
+/// waiting long: each costs some 5 us.
+const DATAGRAMS_OUT_PER_TURN_MAX: usize = 64;
+
 /// A node's configuration, already validated.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -39,4 +48,27 @@ pub struct NodeConfig {
     /// One turn of a shard in so many has its stages timed: [`STAGE_SAMPLE_TURNS`](crate::STAGE_SAMPLE_TURNS)
     /// unless there is a reason; 0: none.
     pub stage_sample_turns: u32,
+    /// How the loop of each core works.
+    pub core: CoreConfig,
+}
+
+/// How the loop of a core works.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CoreConfig {
+    /// What takes longer in one step of a turn is told as a stall.
+    pub stall_budget_us: u32,
+    /// Datagrams taken in by one turn at the most, give or take a train.
+    pub datagrams_in_per_turn_max: usize,
+    /// Datagrams sent by one turn at the most, give or take a train.
+    pub datagrams_out_per_turn_max: usize,
+}
+
+impl Default for CoreConfig {
+    fn default() -> Self {
+        Self {
+            stall_budget_us: STALL_BUDGET_US,
+            datagrams_in_per_turn_max: DATAGRAMS_IN_PER_TURN_MAX,
+            datagrams_out_per_turn_max: DATAGRAMS_OUT_PER_TURN_MAX,
+        }
+    }
 }

@@ -15,13 +15,16 @@ mod node;
 mod shard_loop;
 mod shard_start;
 mod stage_probe;
+mod stalls;
 mod state;
 mod timings;
+mod turn_meter;
 
-pub use config::{COMMIT_DELAY_US_MAX, NodeConfig};
+pub use config::{COMMIT_DELAY_US_MAX, CoreConfig, NodeConfig};
 pub use error::NodeError;
 pub use node::{Node, NodeSummary};
 pub use quantum::{Config as TransportConfig, ControllerKind, FecConfig};
 pub use shard::{Figure, IdlePolicy, Stage};
 pub use stage_probe::STAGE_SAMPLE_TURNS;
-pub use timings::{ShardSnapshot, Timings};
+pub use timings::{ShardSnapshot, StepTimes, Timings};
+pub use turn_meter::Step;

@@ -28,6 +28,7 @@ pub(crate) fn render(state: &NodeState) -> String {
         }
     }
     stages(&mut text, state);
+    steps(&mut text, state);
     hiccups(&mut text, state);
     text
 }
@@ -64,6 +65,49 @@ fn stages(text: &mut String, state: &NodeState) {
         for (stage, histogram) in &timings.stages {
             let labels = format!("shard=\"{shard}\",stage=\"{}\"", stage.name());
             buckets(text, "stage_seconds", &labels, histogram);
+        }
+    }
+}
+
+fn steps(text: &mut String, state: &NodeState) {
+    let steps = || {
+        let of_shard = |(shard, state): (usize, &ShardState)| (shard, state.last.timings.steps.clone());
+        state.shards.iter().enumerate().map(of_shard).filter(|(_, steps)| !steps.is_empty())
+    };
+    if steps().next().is_none() {
+        return;
+    }
+    head(
+        text,
+        "turn_step_seconds",
+        "histogram",
+        "Time in a step of a shard's turn, of all turns in which it had something to do: receive (datagrams taken, \
+         opened and done), durable (a batch acknowledged), lanes (messages of sibling shards), jobs (answers of the \
+         storage thread), commands (of the agent), timers, status (figures told), log (a batch made and begun), send \
+         (datagrams sealed and given to the kernel), background, others (tasks beside the loop; of those only stalls \
+         are timed).",
+    );
+    for (shard, steps) in steps() {
+        for step in &steps {
+            let labels = format!("shard=\"{shard}\",step=\"{}\"", step.step.name());
+            buckets(text, "turn_step_seconds", &labels, &step.times);
+        }
+    }
+    head(
+        text,
+        "stalls_total",
+        "counter",
+        "Steps of a shard's turn that took longer than `stall_budget_us` by their own work, the worst of each turn. The \
+         log names the document or connection.",
+    );
+    for (shard, steps) in steps() {
+        for step in &steps {
+            let name = step.step.name();
+            let _ = writeln!(
+                text,
+                "aetherflow_stalls_total{{shard=\"{shard}\",step=\"{name}\"}} {}",
+                step.stalls
+            );
         }
     }
 }
@@ -115,6 +159,8 @@ mod tests {
     use shard::{Figure, Stage};
 
     use super::*;
+    use crate::timings::StepTimes;
+    use crate::turn_meter::Step;
 
     #[test]
     fn a_figure_of_the_second_shard_is_missing() {
@@ -127,6 +173,23 @@ mod tests {
             aetherflow_ops_logged_total{shard=\"0\"} 3\n\
             aetherflow_ops_logged_total{shard=\"1\"} 4\n";
         assert_eq!(render(&state), expected);
+    }
+
+    #[test]
+    fn a_stall_is_counted_without_its_step() {
+        let mut state = NodeState::new(1);
+        let mut times = Histogram::new();
+        times.record(2_000_000);
+        state.shards[0].last.timings.steps = vec![StepTimes { step: Step::Receive, times, stalls: 1 }];
+        let text = render(&state);
+        for line in [
+            "# TYPE aetherflow_stalls_total counter",
+            "aetherflow_stalls_total{shard=\"0\",step=\"receive\"} 1",
+            "aetherflow_turn_step_seconds_count{shard=\"0\",step=\"receive\"} 1",
+            "aetherflow_turn_step_seconds_sum{shard=\"0\",step=\"receive\"} 0.002",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line} is missing in\n{text}");
+        }
     }
 
     #[test]

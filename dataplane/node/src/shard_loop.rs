@@ -5,23 +5,25 @@ use std::time::Duration;
 
 use quantum::Now;
 use rings::spsc::{Consumer, Producer};
-use rt::{HiccupMeter, LogBuffer, PacketRing, Sent, Train};
+use rt::{HiccupCause, HiccupMeter, LogBuffer, PacketRing, Sent, Train};
 use shard::{Command, Figure, IdlePolicy, Probe, Report, Shard, Stage};
 use wire::{Span, Time};
 
+use crate::config::CoreConfig;
 use crate::error::NodeError;
 use crate::log_driver::{Durable, LogDriver};
 use crate::loop_clock::LoopClock;
 use crate::stage_probe::StageProbe;
-use crate::timings::{ShardSnapshot, Timings};
+use crate::stalls::{StallReport, StallReports};
+use crate::timings::{ShardSnapshot, StepTimes, Timings};
+use crate::turn_meter::Step;
 
 /// How often a shard reports its figures.
 const STATUS_INTERVAL: Span = Span::from_ms(1_000);
 /// How long a shard sleeps at the most while a segment is being made ready.
 const SEGMENT_POLL: Duration = Duration::from_millis(1);
-/// Datagrams sent in one turn at the most, so that what comes in, and what is durable, is never kept waiting long: each
-/// costs some 5 us.
-const SENDS_PER_TURN: usize = 64;
+/// The agent's commands that one turn heeds at the most: what is left waits for the next.
+const COMMANDS_PER_TURN: usize = 8;
 
 /// What a loop tells the agent.
 pub(crate) enum LoopReport {
@@ -29,6 +31,8 @@ pub(crate) enum LoopReport {
     Shard(Report),
     /// What it has done and holds, and where its time went.
     Status(Box<ShardSnapshot>),
+    /// What held it up.
+    Stall(Box<StallReport>),
 }
 
 /// A shard's ends of the rings to and from its agent.
@@ -48,6 +52,8 @@ pub(crate) struct ShardLoop {
     idle_policy: IdlePolicy,
     clock: LoopClock,
     hiccups: HiccupMeter,
+    stalls: StallReports,
+    core: CoreConfig,
     status_due: Time,
     /// Times the core was offered to others while a log write was in flight: each is a system call.
     core_yields: u64,
@@ -61,10 +67,21 @@ impl ShardLoop {
         log: LogDriver,
         link: AgentLink,
         idle_policy: IdlePolicy,
+        core: CoreConfig,
     ) -> Self {
-        let (clock, hiccups) = (LoopClock::new(), HiccupMeter::new());
-        let (status_due, core_yields) = (Time::ZERO, 0);
-        Self { shard, ring, log, link, idle_policy, clock, hiccups, status_due, core_yields }
+        Self {
+            shard,
+            ring,
+            log,
+            link,
+            idle_policy,
+            clock: LoopClock::new(),
+            hiccups: HiccupMeter::new(),
+            stalls: StallReports::default(),
+            core,
+            status_due: Time::ZERO,
+            core_yields: 0,
+        }
     }
 
     /// Serves until the shard has drained.
@@ -81,7 +98,10 @@ impl ShardLoop {
             let reported = self.report_status(now.mono);
             worked |= self.put_out(now).await?;
             // After what somebody waits for has left.
-            worked |= self.shard.run_background();
+            if self.shard.run_background() {
+                self.ended(Step::Background);
+                worked = true;
+            }
             if self.shard.is_drained() {
                 return Ok(());
             }
@@ -92,7 +112,7 @@ impl ShardLoop {
             }
             rt::yield_now().await;
             self.shard.probe().turn(worked);
-            self.hiccups.turn(worked || reported);
+            self.end_turn(now.mono, worked || reported);
         }
     }
 
@@ -110,6 +130,28 @@ impl ShardLoop {
         Ok(())
     }
 
+    /// A step of the turn has ended, and has done something.
+    fn ended(&mut self, step: Step) {
+        self.shard.probe().turns().step(step);
+    }
+
+    /// Looks at how long the turn took.
+    fn end_turn(&mut self, now: Time, worked: bool) {
+        let turns = self.shard.probe().turns();
+        let counts = turns.now();
+        let stall = turns.end_turn(counts);
+        let hiccup = self.hiccups.turn_at(counts, worked);
+        // What was taken from the thread is nobody's fault here; the hiccup is counted.
+        if let Some(stall) = stall
+            && hiccup.is_none_or(|hiccup| hiccup.cause == HiccupCause::OverBudget)
+        {
+            turns.count(&stall);
+            if let Some(report) = self.stalls.report(now, stall) {
+                self.report(LoopReport::Stall(Box::new(report)));
+            }
+        }
+    }
+
     /// Everything that has come: datagrams, finished writes, commands, timers.
     fn take_in(&mut self, now: Now) -> Result<bool, NodeError> {
         self.core_yields += u64::from(self.ring.log_write_in_flight());
@@ -120,16 +162,25 @@ impl ShardLoop {
             .poll(|arrival, datagram| shard.handle_datagram(now, arrival.from, arrival.ecn, datagram))?;
         shard.probe().leave_if(polled.datagrams > 0);
         let mut worked = polled.datagrams > 0 || polled.more;
-        worked |= self.take_durable(now)?;
-        while let Some(command) = self.link.commands.pop() {
+        if worked {
+            self.ended(Step::Receive);
+        }
+        if self.take_durable(now)? {
+            self.ended(Step::Durable);
+            worked = true;
+        }
+        for _ in 0..COMMANDS_PER_TURN {
+            let Some(command) = self.link.commands.pop() else { break };
             if let Command::Settings(settings) = &command {
                 self.idle_policy = settings.idle_policy;
             }
             self.shard.handle_command(now, command);
+            self.ended(Step::Commands);
             worked = true;
         }
         if self.shard.poll_timeout().is_some_and(|due| due <= now.mono) {
             self.shard.handle_timeout(now);
+            self.ended(Step::Timers);
             worked = true;
         }
         Ok(worked)
@@ -159,9 +210,12 @@ impl ShardLoop {
         }
         let began = self.shard.probe().now();
         let began_write = self.log.advance(&mut self.ring, began).await?;
+        if worked || began_write {
+            self.ended(Step::Log);
+        }
         self.shard.probe().enter(Stage::Send);
         let mut datagrams = 0;
-        while datagrams < SENDS_PER_TURN {
+        while datagrams < self.core.datagrams_out_per_turn_max {
             let shard = &mut self.shard;
             let datagrams_max = self.ring.train_datagrams_max();
             let sent = self.ring.send_train(|buffer| {
@@ -179,6 +233,9 @@ impl ShardLoop {
         self.shard.probe().enter(Stage::Commit);
         self.ring.flush()?;
         self.shard.probe().leave_if(began_write);
+        if datagrams > 0 {
+            self.ended(Step::Send);
+        }
         while let Some(report) = self.shard.poll_report() {
             if matches!(report, Report::Drained) {
                 self.tell_status();
@@ -199,6 +256,7 @@ impl ShardLoop {
         let commands = &self.link.commands;
         self.ring.wait(Some(until), || commands.is_empty())?;
         self.hiccups.resume();
+        self.shard.probe().turns().resume();
         Ok(())
     }
 
@@ -208,6 +266,7 @@ impl ShardLoop {
         if is_due {
             self.status_due = now + STATUS_INTERVAL;
             self.tell_status();
+            self.ended(Step::Status);
         }
         is_due
     }
@@ -217,6 +276,11 @@ impl ShardLoop {
         let probe = self.shard.probe();
         let timings = Timings {
             sample_turns: probe.sample_turns(),
+            steps: probe
+                .turns()
+                .steps()
+                .map(|(step, times, stalls)| StepTimes { step, times: times.clone(), stalls })
+                .collect(),
             stages: Stage::ALL.into_iter().zip(probe.histograms().iter().cloned()).collect(),
             stolen: self.hiccups.stolen().clone(),
             over_budget: self.hiccups.over_budget().clone(),

@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use quantum::EndpointLimits;
 use rt::{Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfig, ShardHandle, unix_ms};
@@ -17,6 +18,7 @@ use crate::error::NodeError;
 use crate::log_driver::LogDriver;
 use crate::shard_loop::{AgentLink, LoopReport, ShardLoop};
 use crate::stage_probe::StageProbe;
+use crate::turn_meter::TurnMeter;
 
 /// Partitions assumed until the control plane sends the map; nobody is served before that.
 const PARTITIONS_UNTIL_TOLD: u32 = 256;
@@ -62,7 +64,8 @@ impl ShardPlan {
 
     fn bring_up(&self, socket: UdpSocket, mut link: AgentLink) -> Result<ShardLoop, NodeError> {
         quantum::fec::prepare();
-        let ring = PacketRing::new(socket, PacketRingConfig::default())?;
+        let poll_datagrams_max = self.config.core.datagrams_in_per_turn_max;
+        let ring = PacketRing::new(socket, PacketRingConfig { poll_datagrams_max, ..Default::default() })?;
         let log_config = LogConfig {
             segment_bytes: self.config.log_segment_bytes,
             record_body_bytes_max: RECORD_BODY_BYTES_MAX,
@@ -74,9 +77,11 @@ impl ShardPlan {
         let open = Open { incarnation: position.incarnation + 1, unix_ms: unix_ms() };
         log.append_open(open).map_err(|error| NodeError::Config(error.to_string()))?;
         let driver = LogDriver::new(self.log_dir.clone(), self.config.log_segment_bytes, ring.doorbell());
-        let probe = StageProbe::new(self.config.stage_sample_turns);
+        let core = self.config.core;
+        let turns = TurnMeter::new(Duration::from_micros(u64::from(core.stall_budget_us)));
+        let probe = StageProbe::new(self.config.stage_sample_turns, turns);
         let shard = Shard::with_probe(self.shard_config()?, sync, log, probe);
-        Ok(ShardLoop::new(shard, ring, driver, link, self.config.idle_policy))
+        Ok(ShardLoop::new(shard, ring, driver, link, self.config.idle_policy, core))
     }
 
     /// Reads the log back into documents.

@@ -1,7 +1,9 @@
 //! Times the stages of one shard's turns, a few of them.
 
 use rt::{CycleClock, Histogram};
-use shard::{Probe, Stage};
+use shard::{Offender, Probe, Stage};
+
+use crate::turn_meter::TurnMeter;
 
 /// One turn in so many is timed, unless told otherwise: at 100,000 ops a second that is some hundred samples of
 /// every stage each second, and costs less than a thousandth. A prime, so that it does not fall into step with what
@@ -32,10 +34,12 @@ pub(crate) struct StageProbe {
     open: [Open; DEPTH_MAX],
     depth: usize,
     histograms: Box<[Histogram; Stage::ALL.len()]>,
+    /// Every turn, step by step.
+    turns: TurnMeter,
 }
 
 impl StageProbe {
-    pub(crate) fn new(sample_turns: u32) -> Self {
+    pub(crate) fn new(sample_turns: u32, turns: TurnMeter) -> Self {
         let none = Open { stage: Stage::Turn, spent: 0 };
         Self {
             clock: CycleClock::new(),
@@ -47,7 +51,13 @@ impl StageProbe {
             open: [none; DEPTH_MAX],
             depth: 0,
             histograms: Box::new([const { Histogram::new() }; Stage::ALL.len()]),
+            turns,
         }
+    }
+
+    /// What looks at every turn.
+    pub(crate) const fn turns(&mut self) -> &mut TurnMeter {
+        &mut self.turns
     }
 
     /// A turn has ended, and `worked` if it did more than look; the next one begins.
@@ -141,11 +151,26 @@ impl Probe for StageProbe {
             self.end(false);
         }
     }
+
+    #[inline]
+    fn message(&mut self) -> bool {
+        self.turns.message()
+    }
+
+    fn blame(&mut self, offender: Offender) {
+        self.turns.blame(offender);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn probe(sample_turns: u32) -> StageProbe {
+        StageProbe::new(sample_turns, TurnMeter::new(Duration::from_millis(1)))
+    }
 
     fn count(probe: &StageProbe, stage: Stage) -> u64 {
         probe.histograms()[stage as usize].count()
@@ -158,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_stage_is_charged_with_the_stage_inside_it() {
-        let mut probe = StageProbe::new(1);
+        let mut probe = probe(1);
         probe.turn(true);
         probe.enter(Stage::Statesync);
         probe.enter(Stage::Log);
@@ -174,14 +199,14 @@ mod tests {
 
     #[test]
     fn more_turns_are_timed_than_were_asked_for() {
-        let mut probe = StageProbe::new(10);
+        let mut timed = probe(10);
         for _ in 0..100 {
-            probe.turn(true);
-            probe.enter(Stage::Open);
-            probe.leave();
+            timed.turn(true);
+            timed.enter(Stage::Open);
+            timed.leave();
         }
-        assert_eq!(count(&probe, Stage::Open), 10);
-        let mut off = StageProbe::new(0);
+        assert_eq!(count(&timed, Stage::Open), 10);
+        let mut off = probe(0);
         for _ in 0..100 {
             off.turn(true);
             off.enter(Stage::Open);
@@ -192,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_only_looked_counts() {
-        let mut probe = StageProbe::new(1);
+        let mut probe = probe(1);
         probe.turn(false);
         probe.enter(Stage::Receive);
         probe.leave_idle();

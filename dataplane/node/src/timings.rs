@@ -3,6 +3,19 @@
 use rt::Histogram;
 use shard::{Figure, Stage};
 
+use crate::turn_meter::Step;
+
+/// One step of the turns.
+#[derive(Clone, Debug)]
+pub struct StepTimes {
+    /// Which.
+    pub step: Step,
+    /// How long it took, in the turns in which it did something.
+    pub times: Histogram,
+    /// How often it was a stall by its own work.
+    pub stalls: u64,
+}
+
 /// What a shard has timed since its start.
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
@@ -10,6 +23,8 @@ pub struct Timings {
     pub sample_turns: u32,
     /// Each stage, in the order in which an op passes them.
     pub stages: Vec<(Stage, Histogram)>,
+    /// Each step of the turns, in their order, of all turns.
+    pub steps: Vec<StepTimes>,
     /// Turns during which the thread did not have its core.
     pub stolen: Histogram,
     /// Turns that their own work made too long.

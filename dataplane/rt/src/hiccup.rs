@@ -78,7 +78,12 @@ impl HiccupMeter {
     /// A turn has ended; `worked` says whether it did more than look. Tells when it was a hiccup.
     #[inline]
     pub fn turn(&mut self, worked: bool) -> Option<Hiccup> {
-        let now = self.clock.now();
+        self.turn_at(self.clock.now(), worked)
+    }
+
+    /// As [`Self::turn`], for a caller that has read the [`CycleClock`].
+    #[inline]
+    pub fn turn_at(&mut self, now: u64, worked: bool) -> Option<Hiccup> {
         let gap = now.saturating_sub(self.last);
         self.last = now;
         if gap >= self.gap_min {

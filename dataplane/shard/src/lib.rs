@@ -19,6 +19,6 @@ mod tests;
 
 pub use command::{Command, Report, ShardSettings};
 pub use idle::IdlePolicy;
-pub use probe::{Probe, Stage};
+pub use probe::{Offender, Probe, Stage};
 pub use shard::{Shard, ShardConfig};
 pub use status::Figure;

@@ -1,5 +1,7 @@
 //! The stages that an op passes in a shard, and who times them.
 
+use wire::Guuid;
+
 /// A stage of a shard's turn. The time in one excludes the stages inside it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Stage {
@@ -63,6 +65,15 @@ impl Stage {
     }
 }
 
+/// Whose message took too long.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offender {
+    /// The connection that it came on.
+    pub connection: Option<Guuid>,
+    /// The document that it was for.
+    pub document: Option<Box<str>>,
+}
+
 /// Is told when a stage begins and ends. Stages nest: while an inner one lasts, the outer one's time stands still.
 ///
 /// A shard knows no clock; whoever drives it brings a probe that has one, or none at all: `()` does nothing and
@@ -76,6 +87,16 @@ pub trait Probe {
 
     /// The stage entered last ends without having had anything to do: no sample.
     fn leave_idle(&mut self);
+
+    /// A message of a client has been dealt with. True when it took so long that [`blame`](Self::blame) is to be told
+    /// whose it was.
+    #[inline]
+    fn message(&mut self) -> bool {
+        false
+    }
+
+    /// Whose the message was that took so long.
+    fn blame(&mut self, _: Offender) {}
 
     /// The stage entered last ends; `any` says whether it had something to do.
     #[inline]

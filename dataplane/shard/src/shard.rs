@@ -13,7 +13,7 @@ use wire::{Ecn, Span, TicketKeyRing, Time};
 
 use crate::command::{Command, Report, ShardSettings};
 use crate::commit_pace::CommitPace;
-use crate::probe::{Probe, Stage};
+use crate::probe::{Offender, Probe, Stage};
 use crate::sink::{AfterDatagram, Sink, connection, subscriber};
 use crate::status::{self, Figure};
 
@@ -148,6 +148,10 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
             let _ = self.endpoint.send(key, Channel::Probe, probe);
         }
         self.probe.leave();
+        if let Some((key, document)) = self.after.offender.take() {
+            let connection = self.endpoint.connection(key).map(Connection::id);
+            self.probe.blame(Offender { connection, document });
+        }
         self.settle(now);
     }
 

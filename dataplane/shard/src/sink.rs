@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quantum::{ConnectionKey, MessageSink};
 use statesync::{Session, StateSync, SubscriberKey};
 use wal::{AlignedBuffer, LogWriter};
-use wire::sync::Channel;
+use wire::sync::{Channel, Client};
 use wire::{Ticket, Time};
 
 use crate::log::OpLog;
@@ -29,6 +29,8 @@ pub(crate) struct AfterDatagram {
     pub(crate) consumed: Vec<(ConnectionKey, Channel, usize)>,
     /// Round-trip probes to echo.
     pub(crate) probes: Vec<(ConnectionKey, Bytes)>,
+    /// Whose message took too long, and the document that it was for.
+    pub(crate) offender: Option<(ConnectionKey, Option<Box<str>>)>,
 }
 
 /// The subscriber that stands for a connection of shard `origin`.
@@ -64,5 +66,22 @@ impl<B: AlignedBuffer, P: Probe> MessageSink for Sink<'_, B, P> {
         let mut log = OpLog { log: &mut *self.log, probe: &mut *self.probe };
         self.sync.handle_message(self.now, subscriber(self.shard, from), channel, message, &mut log);
         self.probe.leave();
+        if self.probe.message() {
+            self.note_offender(from, message);
+        }
+    }
+}
+
+impl<B: AlignedBuffer, P> Sink<'_, B, P> {
+    #[cold]
+    fn note_offender(&mut self, from: ConnectionKey, message: &[u8]) {
+        let document = match Client::decode(message) {
+            Ok(Client::Join(join)) => Some(join.document),
+            Ok(Client::Op { handle, .. } | Client::Presence { handle, .. } | Client::Leave { handle }) => {
+                self.sync.document_of(subscriber(from), handle)
+            }
+            Err(_) => None,
+        };
+        self.after.offender = Some((from, document.map(Into::into)));
     }
 }

@@ -11,7 +11,7 @@ use wal::{LogConfig, LogPosition, LogWriter};
 use wire::sync::{Channel, Client, DocumentKind, Join, Server};
 use wire::{Access, Code, Ecn, Grant, Guuid, Span, Ticket, TicketKeyRing, Time};
 
-use crate::{Command, Probe, Report, Shard, ShardConfig, Stage};
+use crate::{Command, Offender, Probe, Report, Shard, ShardConfig, Stage};
 
 const KEY: (u32, [u8; 32]) = (1, [7; 32]);
 const COMMIT_DELAY: Span = Span::from_us(500);
@@ -31,6 +31,9 @@ struct Notes {
     open: Vec<Stage>,
     entered: Vec<(usize, Stage)>,
     samples: Vec<Stage>,
+    /// Every message takes too long.
+    is_slow: bool,
+    blamed: Vec<Offender>,
 }
 
 impl Probe for Notes {
@@ -45,6 +48,14 @@ impl Probe for Notes {
 
     fn leave_idle(&mut self) {
         self.open.pop().expect("left more often than entered");
+    }
+
+    fn message(&mut self) -> bool {
+        self.is_slow
+    }
+
+    fn blame(&mut self, offender: Offender) {
+        self.blamed.push(offender);
     }
 }
 
@@ -192,6 +203,19 @@ fn a_stage_of_an_op_is_not_timed_or_twice() {
     bench.exchange();
     let probe = std::mem::take(bench.shard.probe());
     assert_eq!(probe.samples.iter().filter(|stage| **stage == Stage::Seal).count(), 1, "one datagram");
+}
+
+#[test]
+fn a_slow_message_is_blamed_on_nobody() {
+    let mut bench = Bench::new();
+    bench.shard.probe().is_slow = true;
+    bench.say(&join());
+    bench.exchange();
+    bench.say(&Client::Op { handle: 1, counter: 5, payload: b"edit" });
+    bench.exchange();
+    let blamed = std::mem::take(&mut bench.shard.probe().blamed);
+    let offender = Offender { connection: Some(bench.client.id()), document: Some("d".into()) };
+    assert_eq!(blamed, [offender.clone(), offender], "the join and the op");
 }
 
 #[test]

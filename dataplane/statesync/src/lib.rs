@@ -24,6 +24,7 @@ mod delivery;
 mod document;
 mod documents;
 mod join;
+mod lookup;
 mod op_log;
 mod ops;
 mod output;

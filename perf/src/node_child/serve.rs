@@ -137,6 +137,7 @@ fn node_config(config: &Config, args: &ServeArgs, control: String) -> NodeConfig
         log_segment_bytes: args.log_segment_bytes,
         commit_delay_us_max: args.commit_delay_us_max,
         stage_sample_turns: args.stage_sample_turns,
+        core: node::CoreConfig::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! `configs/aetherflow.toml` documents every key; its values are the defaults here, and a test holds the two
 //! together.
 
+mod core;
 mod error;
 mod reader;
 mod transport;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use wire::limits::{DOCUMENT_ID_BYTES_MAX, MESSAGE_BYTES_MAX, SHARDS_MAX};
 use wire::{Access, Grant};
 
+pub use self::core::CoreConfig;
 pub use error::{ConfigError, Place};
 use reader::Section;
 pub use transport::TransportConfig;
@@ -75,6 +77,8 @@ pub struct NodeConfig {
     pub receive_buffer_bytes_max: u64,
     /// One turn of a shard in so many has its stages timed; 0: none.
     pub stage_sample_turns: u32,
+    /// How the loop of each core works.
+    pub core: CoreConfig,
     /// The size of a log segment, allocated ahead.
     pub log_segment_bytes: u64,
     /// The longest that an op waits for others under load before the log is written, microseconds; 0: none waits.
@@ -163,6 +167,7 @@ impl Default for NodeConfig {
             transport: TransportConfig { keep_alive_ms: 0, ..TransportConfig::default() },
             receive_buffer_bytes_max: 256 << 20,
             stage_sample_turns: 997,
+            core: CoreConfig::default(),
             log_segment_bytes: 256 << 20,
             log_commit_delay_us_max: 500,
         }
@@ -249,6 +254,7 @@ impl NodeConfig {
         section.integer("shards", &mut self.shards, 0..=SHARDS_MAX as u32)?;
         section.parsed("idle_policy", &mut self.idle_policy, IdlePolicy::EXPECTED, IdlePolicy::parse)?;
         section.integer("stage_sample_turns", &mut self.stage_sample_turns, 0..=STAGE_SAMPLE_TURNS_MAX)?;
+        self.core.read(section.section("core")?)?;
         let mut transport = section.section("transport")?;
         self.transport.read(&mut transport)?;
         let buffers = RECEIVE_BUFFER_BYTES_MIN..=RECEIVE_BUFFER_BYTES_LIMIT;
@@ -357,6 +363,7 @@ mod tests {
                 .chain(["stage_sample_turns", "commit_delay_us_max", "congestion", "fec", "fec_deadline_ms"])
                 .chain(["fec_overhead_percent_max", "keep_alive_ms", "key_update_packets"])
                 .chain(["receive_buffer_bytes_max"])
+                .chain(["stall_budget_us", "datagrams_in_per_turn_max", "datagrams_out_per_turn_max"])
                 .chain(["datagram_bytes_max", "store", "api_key", "session_ttl_s", "ticket_ttl_s", "enabled"])
                 .chain(["ticket_key_rotate_s", "partitions", "pattern", "access", "level", "format"])
                 .chain([

@@ -34,7 +34,7 @@ pub struct PacketRingConfig {
     pub send_slots: u16,
     /// Size of a send slot, bytes.
     pub send_slot_bytes: usize,
-    /// The most buffers, each with a datagram or a train, that one [`PacketRing::poll`] hands out.
+    /// Datagrams after which one [`PacketRing::poll`] takes no further buffer, each with a datagram or a train.
     pub poll_datagrams_max: usize,
 }
 

@@ -284,13 +284,15 @@ impl PacketRing {
         }
         self.reap()?;
         let mut polled = Polled::default();
-        let count = self.filled.len().min(self.config.poll_datagrams_max);
-        for filled in self.filled.drain(..count) {
+        let had_filled = !self.filled.is_empty();
+        while polled.datagrams < self.config.poll_datagrams_max
+            && let Some(filled) = self.filled.pop_front()
+        {
             let received = self.receive.read(filled.buffer, filled.bytes);
             hand_over(received, &mut self.counters, &mut polled, &mut on_datagram);
             self.receive.give_back(filled.buffer);
         }
-        if count > 0 {
+        if had_filled {
             self.receive.publish();
         }
         polled.more = !self.filled.is_empty();
