@@ -78,7 +78,7 @@ impl<B: AlignedBuffer, P> Sink<'_, B, P> {
         let document = match Client::decode(message) {
             Ok(Client::Join(join)) => Some(join.document),
             Ok(Client::Op { handle, .. } | Client::Presence { handle, .. } | Client::Leave { handle }) => {
-                self.sync.document_of(subscriber(from), handle)
+                self.sync.document_of(subscriber(self.shard, from), handle)
             }
             Err(_) => None,
         };
