@@ -8,6 +8,8 @@ use criterion::{Criterion, Throughput};
 /// Enough to see a change of a few percent; all of it in about three minutes.
 const SAMPLES: usize = 20;
 const WARM_UP: Duration = Duration::from_millis(300);
+/// Messages of a batch: a turn's worth under load.
+const RING_BATCH: usize = 32;
 const MEASUREMENT: Duration = Duration::from_millis(1_500);
 
 struct Timer(Criterion);
@@ -32,6 +34,9 @@ fn time_ring_hops(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("stream_between_cores", |bencher| {
         bencher.iter_custom(|count| ring::stream(cores, count));
+    });
+    group.bench_function("stream_between_cores_in_batches", |bencher| {
+        bencher.iter_custom(|count| ring::stream_batched(cores, count, RING_BATCH));
     });
     group.finish();
 }

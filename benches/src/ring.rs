@@ -110,6 +110,42 @@ pub fn stream(cores: [usize; 2], count: u64) -> Duration {
     )
 }
 
+/// The same, `batch` messages at a time: each batch is shown to the other core, and its slots handed back, at once.
+#[must_use]
+pub fn stream_batched(cores: [usize; 2], count: u64, batch: usize) -> Duration {
+    let (mut out, mut at_reader) = spsc::channel::<Message>(SLOTS);
+    let (mut from_reader, mut done) = spsc::channel::<Message>(1);
+    on_two_cores(
+        cores,
+        move || {
+            let started = Instant::now();
+            let mut numbers = 0..count;
+            while !numbers.is_empty() {
+                let mut left = batch;
+                let pushed = out.push_batch(|| {
+                    left = left.checked_sub(1)?;
+                    numbers.next().map(|number| [number; 8])
+                });
+                if pushed == 0 {
+                    spin_loop();
+                }
+            }
+            pop(&mut done);
+            started.elapsed()
+        },
+        move || {
+            let mut taken = 0;
+            while taken < count {
+                match at_reader.pop_batch(batch, |message| _ = black_box(message)) {
+                    0 => spin_loop(),
+                    popped => taken += popped as u64,
+                }
+            }
+            push(&mut from_reader, [0; 8]);
+        },
+    )
+}
+
 /// Runs both until the end, each on its core, and says what the first measured.
 fn on_two_cores(
     cores: [usize; 2],

@@ -3,10 +3,11 @@
 //! Two counters run freely and wrap: `head`, which only the consumer advances, and `tail`, which only the
 //! producer advances. The slots from `head` up to `tail` hold a value. Each end has a copy of the other's
 //! counter and looks at the real one only when the copy says full or empty, so that a cache line changes cores
-//! once a batch rather than once a message.
+//! once a batch rather than once a message. A batch ([`push_batch`](Producer::push_batch),
+//! [`pop_batch`](Consumer::pop_batch)) is published by one store, however many messages it has.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p rings --release` runs the model checker over it (with a target
-//! directory of its own, such as `CARGO_TARGET_DIR=/tmp/loom-target`).
+//! directory of its own, such as `CARGO_TARGET_DIR=/tmp/loom-target`); `tests/run` does.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -41,7 +42,9 @@ unsafe impl<T: Send> Sync for Ring<T> {}
 // SAFETY: as above; the ring owns the values in it.
 unsafe impl<T: Send> Send for Ring<T> {}
 
-/// The sending end. Dropping it disconnects the ring; what is in it can still be taken.
+/// The sending end. Dropping it disconnects the ring; what is in it can still be taken. Aligned, so that the counters of
+/// two ends that happen to lie side by side share no cache line.
+#[repr(align(128))]
 pub struct Producer<T> {
     ring: Arc<Ring<T>>,
     tail: usize,
@@ -50,6 +53,7 @@ pub struct Producer<T> {
 }
 
 /// The receiving end. Dropping it disconnects the ring; what is in it is dropped with it.
+#[repr(align(128))]
 pub struct Consumer<T> {
     ring: Arc<Ring<T>>,
     head: usize,
@@ -102,22 +106,54 @@ impl<T> Producer<T> {
     /// taken as long as there is room; look at [`is_disconnected`](Self::is_disconnected).
     #[inline]
     pub fn try_push(&mut self, message: T) -> Result<(), Full<T>> {
+        if !self.has_room() {
+            return Err(Full(message));
+        }
+        self.write(message);
+        self.publish();
+        Ok(())
+    }
+
+    /// Puts in what `next` gives until it gives nothing or no slot is free, and shows all of it to the consumer at once.
+    /// `next` is asked only when there is a slot for what it gives. Returns how many.
+    #[inline]
+    pub fn push_batch(&mut self, mut next: impl FnMut() -> Option<T>) -> usize {
+        // Publishes also when `next` panics: what was written has left its former owner.
+        let batch = Publish { began: self.tail, producer: self };
+        while batch.producer.has_room() {
+            let Some(message) = next() else { break };
+            batch.producer.write(message);
+        }
+        batch.producer.tail.wrapping_sub(batch.began)
+    }
+
+    /// Whether a slot is free. Looks at the consumer's counter only when the copy says no.
+    #[inline]
+    pub fn has_room(&mut self) -> bool {
         let capacity = self.capacity();
         if self.tail.wrapping_sub(self.head_seen) == capacity {
             self.head_seen = self.ring.head.0.load(Ordering::Acquire);
-            if self.tail.wrapping_sub(self.head_seen) == capacity {
-                return Err(Full(message));
-            }
         }
+        self.tail.wrapping_sub(self.head_seen) != capacity
+    }
+
+    /// Writes into a slot that [`has_room`](Self::has_room) found free.
+    #[inline]
+    fn write(&mut self, message: T) {
+        debug_assert!(self.tail.wrapping_sub(self.head_seen) < self.capacity(), "a free slot");
         self.ring.slot(self.tail).with_mut(|slot| {
             // SAFETY: the slot `tail` is outside head..tail, so the consumer does not read it before the
-            // release store below, and is done with its former value: it advanced `head` past it, which the
-            // acquire load showed us. There is one producer, and `&mut self` keeps it to one caller.
+            // release store in `publish`, and is done with its former value: it advanced `head` past it, which
+            // the acquire load in `has_room` showed us. There is one producer, and `&mut self` keeps it to one
+            // caller.
             unsafe { (*slot).write(message) };
         });
         self.tail = self.tail.wrapping_add(1);
+    }
+
+    #[inline]
+    fn publish(&self) {
         self.ring.tail.0.store(self.tail, Ordering::Release);
-        Ok(())
     }
 
     /// Slots in the ring.
@@ -149,21 +185,53 @@ impl<T> Consumer<T> {
     /// Takes the oldest message.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
+        if !self.has_message() {
+            return None;
+        }
+        let message = self.read();
+        self.publish();
+        Some(message)
+    }
+
+    /// Gives `take` up to `messages_max` messages, oldest first, and hands their slots back all at once. Returns how many.
+    #[inline]
+    pub fn pop_batch(&mut self, messages_max: usize, mut take: impl FnMut(T)) -> usize {
+        // Hands back also when `take` panics: a message that was read must not be read again.
+        let batch = HandBack { began: self.head, consumer: self };
+        while batch.consumer.head.wrapping_sub(batch.began) < messages_max && batch.consumer.has_message() {
+            let message = batch.consumer.read();
+            take(message);
+        }
+        batch.consumer.head.wrapping_sub(batch.began)
+    }
+
+    /// Whether there is a message. Looks at the producer's counter only when the copy says no.
+    #[inline]
+    fn has_message(&mut self) -> bool {
         if self.head == self.tail_seen {
             self.tail_seen = self.ring.tail.0.load(Ordering::Acquire);
-            if self.head == self.tail_seen {
-                return None;
-            }
         }
+        self.head != self.tail_seen
+    }
+
+    /// Reads the message that [`has_message`](Self::has_message) found.
+    #[inline]
+    fn read(&mut self) -> T {
+        debug_assert_ne!(self.head, self.tail_seen, "a message");
         let message = self.ring.slot(self.head).with_mut(|slot| {
             // SAFETY: the slot `head` is inside head..tail: the producer initialised it before the release
-            // store that our acquire load saw, and does not write it again before the release store below.
-            // The value is read once, because `head` moves past it. `&mut self` keeps us to one caller.
+            // store that our acquire load saw, and does not write it again before the release store in
+            // `publish`. The value is read once, because `head` moves past it. `&mut self` keeps us to one
+            // caller.
             unsafe { (*slot).assume_init_read() }
         });
         self.head = self.head.wrapping_add(1);
+        message
+    }
+
+    #[inline]
+    fn publish(&self) {
         self.ring.head.0.store(self.head, Ordering::Release);
-        Some(message)
     }
 
     /// Slots in the ring.
@@ -189,6 +257,36 @@ impl<T> Consumer<T> {
     pub fn is_disconnected(&self) -> bool {
         // In this order: the producer pushed before it went, so what it pushed is visible once its going is.
         self.ring.producer_gone.load(Ordering::Acquire) && self.is_empty()
+    }
+}
+
+/// Shows the consumer what a batch has written, when it ends in whatever way.
+struct Publish<'a, T> {
+    producer: &'a mut Producer<T>,
+    began: usize,
+}
+
+impl<T> Drop for Publish<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.producer.tail != self.began {
+            self.producer.publish();
+        }
+    }
+}
+
+/// Hands the producer the slots that a batch has read, when it ends in whatever way.
+struct HandBack<'a, T> {
+    consumer: &'a mut Consumer<T>,
+    began: usize,
+}
+
+impl<T> Drop for HandBack<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.consumer.head != self.began {
+            self.consumer.publish();
+        }
     }
 }
 

@@ -32,6 +32,59 @@ mod interleavings {
     }
 
     #[test]
+    fn some_interleaving_tears_a_batch_or_hands_a_slot_back_unread() {
+        loom::model(|| {
+            let (mut producer, mut consumer) = channel::<Box<usize>>(2);
+            let sender = loom::thread::spawn(move || {
+                let mut numbers = (0..3).map(Box::new);
+                let mut sent = 0;
+                while sent < 3 {
+                    sent += producer.push_batch(|| numbers.next());
+                    loom::thread::yield_now();
+                }
+            });
+            let mut expected = 0;
+            while expected < 3 {
+                consumer.pop_batch(2, |number| {
+                    assert_eq!(*number, expected);
+                    expected += 1;
+                });
+                loom::thread::yield_now();
+            }
+            sender.join().expect("the sender finished");
+            assert!(consumer.is_disconnected());
+        });
+    }
+
+    #[test]
+    fn a_sleeper_misses_the_message_that_should_wake_it() {
+        use loom::sync::atomic::{AtomicBool, Ordering, fence};
+        // The order in which a shard goes to sleep and another wakes it: `rt::Doorbell`'s, over this ring.
+        loom::model(|| {
+            let (mut producer, mut consumer) = channel::<u8>(2);
+            let parked = loom::sync::Arc::new(AtomicBool::new(false));
+            let rung = loom::sync::Arc::new(AtomicBool::new(false));
+            let (parked_seen, bell) = (parked.clone(), rung.clone());
+            let sender = loom::thread::spawn(move || {
+                producer.push_batch({
+                    let mut once = Some(1);
+                    move || once.take()
+                });
+                fence(Ordering::SeqCst);
+                if parked_seen.load(Ordering::Relaxed) && parked_seen.swap(false, Ordering::AcqRel) {
+                    bell.store(true, Ordering::Release);
+                }
+            });
+            parked.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            let sleeps = consumer.is_empty();
+            sender.join().expect("the sender finished");
+            assert!(!sleeps || rung.load(Ordering::Acquire), "asleep beside a message");
+            assert_eq!(consumer.pop(), Some(1));
+        });
+    }
+
+    #[test]
     fn a_disconnect_overtakes_the_last_message() {
         loom::model(|| {
             let (mut producer, mut consumer) = channel::<Box<u8>>(2);
@@ -70,46 +123,93 @@ mod interleavings {
 #[cfg(not(loom))]
 mod model {
     use std::collections::VecDeque;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
     use std::thread;
 
+    use proptest::prelude::*;
+
     use super::super::{Full, SLOTS_MAX, channel};
 
-    /// A small generator of our own (splitmix64), so that a failure names a seed.
-    struct Random(u64);
+    /// What the two ends do in turn.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push,
+        PushBatch(usize),
+        Pop,
+        PopBatch(usize),
+    }
 
-    impl Random {
-        const fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^ (mixed >> 31)
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            Just(Step::Push),
+            (0..40_usize).prop_map(Step::PushBatch),
+            Just(Step::Pop),
+            (0..40_usize).prop_map(Step::PopBatch),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_ring_behaves_unlike_a_bounded_queue(
+            bits in 0..5_u32,
+            steps in proptest::collection::vec(step(), 1..400),
+        ) {
+            let capacity = 1 << bits;
+            let (mut producer, mut consumer) = channel(capacity);
+            let mut model = VecDeque::new();
+            let mut next = 0_u64;
+            for step in steps {
+                match step {
+                    Step::Push => {
+                        let pushed = producer.try_push(next.to_string());
+                        if model.len() == capacity {
+                            prop_assert_eq!(pushed, Err(Full(next.to_string())));
+                        } else {
+                            prop_assert_eq!(pushed, Ok(()));
+                            model.push_back(next.to_string());
+                        }
+                        next += 1;
+                    }
+                    Step::PushBatch(count) => {
+                        let mut batch = (next..).take(count).map(|number| number.to_string());
+                        let pushed = producer.push_batch(|| batch.next());
+                        prop_assert_eq!(pushed, count.min(capacity - model.len()));
+                        model.extend((next..).take(pushed).map(|number| number.to_string()));
+                        prop_assert_eq!(batch.next().is_none(), pushed == count, "asked for more than has room");
+                        next += count as u64;
+                    }
+                    Step::Pop => prop_assert_eq!(consumer.pop(), model.pop_front()),
+                    Step::PopBatch(count) => {
+                        let mut taken = Vec::new();
+                        let popped = consumer.pop_batch(count, |message| taken.push(message));
+                        prop_assert_eq!(popped, count.min(model.len()));
+                        prop_assert_eq!(taken, model.drain(..popped).collect::<Vec<_>>());
+                    }
+                }
+                prop_assert_eq!((producer.len(), consumer.len()), (model.len(), model.len()));
+                prop_assert_eq!(producer.has_room(), model.len() < capacity);
+            }
         }
     }
 
     #[test]
-    fn a_ring_behaves_unlike_a_bounded_queue() {
-        for seed in 0..64 {
-            let mut random = Random(seed);
-            let capacity = 1 << (seed % 5);
-            let (mut producer, mut consumer) = channel(capacity);
-            let mut model = VecDeque::new();
-            for step in 0..4_000_u64 {
-                if random.next().is_multiple_of(2) {
-                    let pushed = producer.try_push(step.to_string());
-                    if model.len() == capacity {
-                        assert_eq!(pushed, Err(Full(step.to_string())), "seed {seed} step {step}");
-                    } else {
-                        assert_eq!(pushed, Ok(()), "seed {seed} step {step}");
-                        model.push_back(step.to_string());
-                    }
-                } else {
-                    assert_eq!(consumer.pop(), model.pop_front(), "seed {seed} step {step}");
-                }
-                assert_eq!((producer.len(), consumer.len()), (model.len(), model.len()));
-                assert_eq!(consumer.is_empty(), model.is_empty());
-            }
-        }
+    fn a_batch_cut_short_by_a_panic_doubles_or_leaks_a_message() {
+        let message = Arc::new(());
+        let (mut producer, mut consumer) = channel(4);
+        let mut asked = 0;
+        let cut = catch_unwind(AssertUnwindSafe(|| {
+            producer.push_batch(|| {
+                asked += 1;
+                assert!(asked < 3, "the third is not to be had");
+                Some(message.clone())
+            })
+        }));
+        assert!(cut.is_err() && consumer.len() == 2);
+        let cut = catch_unwind(AssertUnwindSafe(|| consumer.pop_batch(2, |_| panic!("no use for it"))));
+        assert!(cut.is_err() && consumer.len() == 1);
+        drop((producer, consumer));
+        assert_eq!(Arc::strong_count(&message), 1);
     }
 
     #[test]
