@@ -216,7 +216,7 @@ impl Endpoint {
         match (self.by_id.get(&id).copied(), kind) {
             (Some(key), _) => self.handle_known(now.mono, key, (from, ecn), datagram, sink),
             (None, PacketType::Initial) => self.handle_initial(now, from, datagram, sink),
-            (None, PacketType::Data) => self.handle_unknown(now.mono, id, from, datagram.len()),
+            (None, PacketType::Data) => self.handle_unknown(now, id, from, datagram.len()),
             (None, _) => self.stats.unknown_connection += 1,
         }
     }

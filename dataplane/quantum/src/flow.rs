@@ -8,16 +8,42 @@ use crate::config::CREDIT_MAX;
 pub(crate) struct SendCredit {
     limit: u64,
     used: u64,
+    /// The first limit: what the peer holds at once.
+    window: u64,
+    /// The summed lengths of messages that were sent in part.
+    cut_bytes: u64,
 }
 
 impl SendCredit {
     pub(crate) const fn new(limit: u64) -> Self {
-        Self { limit, used: 0 }
+        Self { limit, used: 0, window: limit, cut_bytes: 0 }
     }
 
     /// The peer's limit; a smaller one than before is old news.
     pub(crate) fn raise(&mut self, limit: u64) {
         self.limit = self.limit.max(limit.min(CREDIT_MAX));
+    }
+
+    /// The peer's first limit is known.
+    pub(crate) fn open(&mut self, limit: u64) {
+        self.raise(limit);
+        self.window = self.limit;
+    }
+
+    /// Whether a message of this length may be begun that is sent in part at first. Once a part of it has come the peer can
+    /// take it to its end, whatever else it holds: parts of several that filled its window would wait for each other for ever.
+    pub(crate) const fn may_cut(&self, length: u64) -> bool {
+        self.cut_bytes == 0 || self.cut_bytes + length <= self.window
+    }
+
+    /// A part of a message of this length was sent, and there is more of it.
+    pub(crate) const fn cut(&mut self, length: u64) {
+        self.cut_bytes += length;
+    }
+
+    /// The rest of it was sent.
+    pub(crate) const fn complete(&mut self, length: u64) {
+        self.cut_bytes = self.cut_bytes.saturating_sub(length);
     }
 
     pub(crate) const fn room(&self) -> u64 {
@@ -107,6 +133,17 @@ mod tests {
         assert!(credit.is_update_due());
         assert_eq!(credit.announce(), 110);
         assert!(!credit.is_update_due());
+    }
+
+    #[test]
+    fn parts_of_messages_fill_a_window_that_holds_none_of_them() {
+        let mut credit = SendCredit::new(10);
+        assert!(credit.may_cut(100), "before the peer has said what it holds, there is one");
+        credit.cut(100);
+        credit.open(150);
+        assert!(credit.may_cut(50) && !credit.may_cut(51));
+        credit.complete(100);
+        assert!(credit.may_cut(150), "any, when it is the only one");
     }
 
     #[test]

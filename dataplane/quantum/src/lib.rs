@@ -58,7 +58,7 @@ pub use connection::{
 pub use endpoint::{Endpoint, EndpointLimits};
 pub use key_update::KEY_UPDATE_PACKETS_MAX;
 pub use keys::PacketKeys;
-pub use reset::{RESET_TOKEN_BYTES, ResetKey, ResetToken, reset_token};
+pub use reset::{RESET_BYTES, RESET_TOKEN_BYTES, ResetKey, ResetToken, reset_packet, reset_token};
 pub use stats::{ConnectionStats, EndpointStats};
 pub use tap::PacketTap;
 pub use wire::channel::{Channel, ChannelKind, Priority};

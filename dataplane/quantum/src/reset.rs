@@ -10,12 +10,13 @@ use wire::{Guuid, Header, PacketType};
 use zerocopy::IntoBytes;
 
 const LABEL: &[u8] = b"aetherflow quantum 1 reset";
-/// The length of a token: that of a tag, so that a RESET is as long as the shortest packet.
+const PROOF_LABEL: &[u8] = b"aetherflow quantum 1 reset proof";
+/// The length of a token, and of a proof: that of a tag, so that a RESET is as long as the shortest packet.
 pub const RESET_TOKEN_BYTES: usize = TAG_BYTES;
-/// The length of a RESET packet. It is never sent in answer to anything as short.
-pub(crate) const RESET_BYTES: usize = HEADER_BYTES + RESET_TOKEN_BYTES;
+/// The length of a RESET packet, bytes. It is never sent in answer to anything as short.
+pub const RESET_BYTES: usize = HEADER_BYTES + RESET_TOKEN_BYTES;
 
-/// What shows a client that a reset comes from its node.
+/// What a client shares with its node to know that node's resets. It is never sent in the clear.
 pub type ResetToken = [u8; RESET_TOKEN_BYTES];
 
 /// The secret from which a node derives the tokens of all its connections; it outlives the node's process.
@@ -47,17 +48,33 @@ pub fn reset_token(key: &ResetKey, id: &Guuid) -> ResetToken {
     token
 }
 
-/// The packet that resets the connection `id`.
-pub(crate) fn write_reset(key: &ResetKey, id: Guuid) -> [u8; RESET_BYTES] {
+/// What shows who has the token that a reset was made at `unix_ms`.
+fn proof(token: &ResetToken, unix_ms: u64) -> [u8; RESET_TOKEN_BYTES] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, token));
+    context.update(PROOF_LABEL);
+    context.update(&unix_ms.to_be_bytes());
+    let mut proof = [0; RESET_TOKEN_BYTES];
+    proof.copy_from_slice(&context.sign().as_ref()[..RESET_TOKEN_BYTES]);
+    proof
+}
+
+/// The packet that resets the connection `id`, made at `unix_ms`.
+#[must_use]
+pub fn reset_packet(key: &ResetKey, id: Guuid, unix_ms: u64) -> [u8; RESET_BYTES] {
     let mut packet = [0; RESET_BYTES];
-    packet[..HEADER_BYTES].copy_from_slice(Header::new(PacketType::Reset, id, 0, 0).as_bytes());
-    packet[HEADER_BYTES..].copy_from_slice(&reset_token(key, &id));
+    packet[..HEADER_BYTES].copy_from_slice(Header::new(PacketType::Reset, id, unix_ms, 0).as_bytes());
+    packet[HEADER_BYTES..].copy_from_slice(&proof(&reset_token(key, &id), unix_ms));
     packet
 }
 
-/// Whether a datagram, of which the header has been read, ends with `token`. Takes the same time whatever it holds.
-pub(crate) fn is_reset(datagram: &[u8], token: &ResetToken) -> bool {
-    datagram.len() == RESET_BYTES && verify_slices_are_equal(&datagram[HEADER_BYTES..], token).is_ok()
+/// When a reset for the connection of `token` was made, Unix milliseconds; none: it is none. The proof is compared in the same
+/// time whatever it holds.
+pub(crate) fn reset_made_at(datagram: &[u8], token: &ResetToken) -> Option<u64> {
+    let (header, _) = Header::parse(datagram).ok()?;
+    let unix_ms = header.packet_number();
+    let is_proven = datagram.len() == RESET_BYTES
+        && verify_slices_are_equal(&datagram[HEADER_BYTES..], &proof(token, unix_ms)).is_ok();
+    is_proven.then_some(unix_ms)
 }
 
 /// Puts a token into the parameters that a node sends.
@@ -81,17 +98,18 @@ mod tests {
     fn a_token_resets_another_connection_or_comes_of_another_key() {
         let (key, other) = (ResetKey::new(&[1; 32]), ResetKey::new(&[2; 32]));
         let (one, two) = (Guuid::new(1, [1; 10]), Guuid::new(1, [1; 10]).with_shard(9));
-        let packet = write_reset(&key, one);
-        assert!(is_reset(&packet, &reset_token(&key, &one)));
-        assert!(
-            !is_reset(&packet, &reset_token(&key, &two)) && !is_reset(&packet, &reset_token(&other, &one))
-        );
-        for at in HEADER_BYTES..RESET_BYTES {
+        let token = reset_token(&key, &one);
+        let packet = reset_packet(&key, one, 1_700_000_000_123);
+        assert_eq!(reset_made_at(&packet, &token), Some(1_700_000_000_123));
+        assert_eq!(reset_made_at(&packet, &reset_token(&key, &two)), None);
+        assert_eq!(reset_made_at(&packet, &reset_token(&other, &one)), None);
+        for at in (8..16).chain(HEADER_BYTES..RESET_BYTES) {
             let mut forged = packet;
             forged[at] ^= 1;
-            assert!(!is_reset(&forged, &reset_token(&key, &one)), "byte {at}");
+            assert_eq!(reset_made_at(&forged, &token), None, "byte {at}");
         }
-        assert!(!is_reset(&packet[..RESET_BYTES - 1], &reset_token(&key, &one)));
+        assert_eq!(reset_made_at(&packet[..RESET_BYTES - 1], &token), None);
+        assert!(!packet.windows(token.len()).any(|window| window == token), "the token is told to everybody");
     }
 
     #[test]

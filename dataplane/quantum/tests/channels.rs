@@ -351,3 +351,22 @@ fn a_stalled_application_is_overrun_on_an_unordered_channel() {
     pair.consumes = true;
     pair.run_until(Span::from_ms(5_000), |pair| pair.at_node.messages.len() == 200);
 }
+
+#[test]
+fn parts_of_two_messages_wait_for_each_other_for_ever() {
+    let config = Config {
+        message_bytes_max: 20_000,
+        channel_window_bytes: 26_000,
+        receive_window_bytes: 26_000,
+        ..Config::default()
+    };
+    let mut pair = Pair::with_config(1, LINK, config);
+    pair.run_until(Span::from_ms(100), |pair| pair.client.is_established());
+    pair.client.send(Channel::Bulk, message(0, 18_000).into()).unwrap();
+    pair.run(Span::from_us(500));
+    // The window lets a part of that one out, and then this one is more important.
+    pair.client.send(Channel::Sync, message(1, 18_000).into()).unwrap();
+    pair.client.send(Channel::Sync, message(2, 300).into()).unwrap();
+    pair.run(Span::from_ms(5_000));
+    assert_eq!(pair.at_node.messages.len(), 3);
+}

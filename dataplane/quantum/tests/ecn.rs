@@ -78,3 +78,13 @@ fn marks_are_sent_when_they_are_turned_off() {
     transfer(&mut pair, 50);
     assert_eq!(pair.ect0_sent, 0);
 }
+
+#[test]
+fn marked_acknowledgements_answer_each_other_for_ever() {
+    let mut pair = on(EcnPath::MarksAll);
+    assert!(pair.client.stats().ecn_marks > 0);
+    let sent = (pair.client_sent.len(), pair.node_sent.len());
+    pair.run(Span::from_ms(1_000));
+    let told = (pair.client_sent.len() - sent.0, pair.node_sent.len() - sent.1);
+    assert!(told.0 <= 4 && told.1 <= 4, "{told:?} packets in a second of silence");
+}

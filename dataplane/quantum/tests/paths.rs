@@ -245,3 +245,27 @@ fn an_id_of_somebody_else_is_taken_over() {
     assert_eq!(pair.at_node.messages.len(), 1);
     assert_eq!(pair.at_node.messages[0].0, pair.key());
 }
+
+#[test]
+fn who_repeats_a_first_packet_from_elsewhere_and_then_overtakes_its_client_is_taken_for_it() {
+    let mut pair = Pair::new(1, LINK);
+    pair.run(Span::from_ms(10));
+    // The node has answered the client, and answers a stranger, too.
+    let stranger = elsewhere(66);
+    let mut first = pair.client_sent[0].clone();
+    pair.node.handle_datagram(pair.unix_now(), stranger, &mut first, &mut pair.at_node);
+    pair.run_until(Span::from_ms(100), |pair| pair.client.is_established());
+    let mut second = pair.client_sent.last().unwrap().clone();
+    let received = first.len() + second.len();
+    pair.node.handle_datagram(pair.unix_now(), stranger, &mut second, &mut pair.at_node);
+    for number in 0..100 {
+        pair.send_back(message(number, BYTES));
+    }
+    pair.run(Span::from_ms(500));
+    let stolen: usize =
+        pair.astray.iter().filter(|(to, _)| *to == stranger).map(|(_, datagram)| datagram.len()).sum();
+    assert!(stolen > 0 && stolen <= 3 * received, "{stolen} bytes for {received}");
+    pair.send("here");
+    pair.run_until(Span::from_ms(20_000), |pair| pair.at_client.messages.len() == 100);
+    assert_eq!(node_remote(&pair), client_address(1));
+}

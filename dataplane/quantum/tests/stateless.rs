@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Inbox, Link, Pair, UNIX_S, client_address, keys};
-use quantum::{ClosedBy, Config, Endpoint, EndpointLimits, Event, Now, ResetKey, reset_token};
+use quantum::{ClosedBy, Config, Endpoint, EndpointLimits, Event, Now, RESET_BYTES, ResetKey, reset_packet};
 use wire::header::{HEADER_BYTES, TAG_BYTES};
 use wire::{Code, Guuid, Span, Time};
 
@@ -65,31 +65,27 @@ fn a_forged_reset_ends_a_connection() {
     let mut pair = Pair::new(1, RTT);
     pair.node.set_reset_key(ResetKey::new(&RESET_KEY));
     pair.run_until(Span::from_ms(500), |pair| pair.client.is_established());
-    let token = reset_token(&ResetKey::new(&RESET_KEY), &pair.client.id());
-    let mut reset = pair.client_sent[0][..HEADER_BYTES].to_vec();
-    reset[0] = 0x16;
-    for bit in 0..8 * TAG_BYTES {
-        let mut guess = token;
+    pair.run(Span::from_ms(100));
+    let made_at = |unix_ms| reset_packet(&ResetKey::new(&RESET_KEY), pair.client.id(), unix_ms);
+    let (opened_ms, now) = (UNIX_S * 1_000, pair.now);
+    let (mut reset, old) = (made_at(opened_ms + 60_000), made_at(opened_ms));
+    for bit in 8 * HEADER_BYTES..8 * RESET_BYTES {
+        let mut guess = reset;
         guess[bit / 8] ^= 1 << (bit % 8);
-        let now = pair.now;
-        pair.client.handle_datagram(now, &mut [&reset[..], &guess].concat(), &mut Inbox::default());
+        pair.client.handle_datagram(now, &mut guess, &mut Inbox::default());
     }
-    let now = pair.now;
     pair.client.handle_datagram(now, &mut [&reset[..], &[0; 32]].concat(), &mut Inbox::default());
+    // What an attacker got who had sent a packet with the id of the first one, ahead of it.
+    let mut younger = old;
+    younger[8..16].copy_from_slice(&reset[8..16]);
+    pair.client.handle_datagram(now, &mut younger, &mut Inbox::default());
+    pair.client.handle_datagram(now, &mut old.clone(), &mut Inbox::default());
+    assert!(!pair.client.is_closed());
     let other = pair.node.connections().next().map(|(connection, _)| connection.id());
     assert_eq!(other, Some(pair.client.id()));
-    pair.node.handle_datagram(
-        at(0),
-        client_address(1),
-        &mut [&reset[..], &token].concat(),
-        &mut Inbox::default(),
-    );
+    pair.node.handle_datagram(at(0), client_address(1), &mut reset.clone(), &mut Inbox::default());
     assert_eq!(pair.node.connections_count(), 1, "a node takes no resets");
-    pair.client.handle_datagram(now, &mut [&reset[..], &token].concat(), &mut Inbox::default());
-    assert!(!pair.client.is_closed(), "it may answer what overtook the first packet");
-    pair.run(Span::from_ms(100));
-    let now = pair.now;
-    pair.client.handle_datagram(now, &mut [&reset[..], &token].concat(), &mut Inbox::default());
+    pair.client.handle_datagram(now, &mut reset, &mut Inbox::default());
     assert!(pair.client.is_drained(), "the true one");
 }
 

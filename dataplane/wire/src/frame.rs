@@ -277,6 +277,8 @@ parameters! {
     reset_token_low = 8;
     /// How many symbols back it can use repairs; none: it decodes none.
     fec_window = 9;
+    /// The node's time when it opened the connection, Unix milliseconds, from a node.
+    unix_ms = 10;
     /// The node that a client's first packet is for; none: any.
     audience = 11;
 }

@@ -34,7 +34,7 @@ pub enum PacketType {
     Retry = 4,
     /// The answer to a version that is not spoken: those that are. Of no version itself.
     Versions = 5,
-    /// The answer to data for a connection that is not known: a token that only its client knows.
+    /// The answer to data for a connection that is not known: a proof that only its client can check.
     Reset = 6,
 }
 

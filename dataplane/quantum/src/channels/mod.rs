@@ -28,6 +28,10 @@ use crate::sent_packets::SentPackets;
 
 /// The room that an ACK of one range leaves for messages to fit in whole.
 pub(crate) const ACK_RESERVE_BYTES: usize = 32;
+/// A message that takes no more room, its frame included, is never cut: it fits a packet that holds besides it a short ACK. Of
+/// the least size, so that it can be sent again when the path carries no more.
+pub(crate) const WHOLE_BYTES_MAX: usize =
+    INITIAL_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES - ACK_RESERVE_BYTES;
 /// The largest message that must fit one packet: that of an unreliable or latest-wins channel. It fits whatever
 /// becomes of the path.
 pub const PACKET_MESSAGE_BYTES_MAX: usize =
@@ -72,7 +76,5 @@ pub(crate) struct Packet<'a, 'b> {
     pub(crate) out: &'a mut Writer<'b>,
     pub(crate) sent: &'a mut SentPackets,
     pub(crate) connection_credit: &'a mut SendCredit,
-    /// The room of a packet with nothing else in it: a message that fits it is never cut.
-    pub(crate) whole_bytes_max: usize,
     pub(crate) tally: &'a mut Tally,
 }

@@ -7,7 +7,7 @@ use wire::channel::Channel;
 use wire::frame::{self, Fragment};
 
 use super::queue::Queue;
-use super::{Packet, charge};
+use super::{Packet, WHOLE_BYTES_MAX, charge};
 use crate::config::MESSAGES_AHEAD_MAX;
 use crate::flow::SendCredit;
 use crate::ranges::RangeSet;
@@ -62,6 +62,10 @@ impl ReliableSend {
         self.begun.get(usize::try_from(sequence.checked_sub(self.first)?).ok()?)
     }
 
+    fn next_sequence(&self) -> u64 {
+        self.first + self.begun.len() as u64
+    }
+
     pub(super) fn has_lost(&self) -> bool {
         !self.resend.is_empty()
     }
@@ -80,9 +84,12 @@ impl ReliableSend {
         if self.cut_at.is_some() {
             return room > 0;
         }
-        let is_allowed =
-            |length: usize| (self.begun.len() as u64) < MESSAGES_AHEAD_MAX && (room > 0 || length == 0);
-        self.queue.peek().is_some_and(|message| is_allowed(message.payload.len()))
+        if (self.begun.len() as u64) >= MESSAGES_AHEAD_MAX {
+            return false;
+        }
+        let Some(length) = self.queue.peek().map(|message| message.payload.len()) else { return false };
+        let may_begin = is_whole(self.next_sequence(), length) || connection_credit.may_cut(length as u64);
+        may_begin && (room > 0 || length == 0)
     }
 
     /// Writes what was lost, as much as fits; returns whether any was written.
@@ -118,7 +125,7 @@ impl ReliableSend {
         for sequence in first.max(self.first)..end {
             let Some(message) = self.message(sequence).filter(|message| !message.is_acked) else { continue };
             let length = message.payload.len();
-            if frame::message_bytes(Some(sequence), length) > packet.whole_bytes_max && length > 0 {
+            if !is_whole(sequence, length) && length > 0 {
                 // Packets have become smaller since: what went in one piece goes in parts.
                 self.resend.push_back(Resend::Fragment { sequence, offset: 0, end: length as u32 });
                 continue;
@@ -170,6 +177,9 @@ impl ReliableSend {
         self.spend(written, packet);
         let reached = offset as usize + written;
         self.cut_at = (reached < length).then_some(reached as u32);
+        if self.cut_at.is_none() {
+            packet.connection_credit.complete(length as u64);
+        }
         self.cut_at.is_none()
     }
 
@@ -178,14 +188,14 @@ impl ReliableSend {
         if self.begun.len() as u64 >= MESSAGES_AHEAD_MAX {
             return false;
         }
-        let sequence = self.first + self.begun.len() as u64;
+        let sequence = self.next_sequence();
         let Some(queued) = self.queue.front(packet.now, packet.tally) else { return false };
         let length = queued.payload.len();
         let allowed = self.credit.room().min(packet.connection_credit.room()).min(length as u64) as usize;
-        let is_whole = frame::message_bytes(Some(sequence), length) <= packet.whole_bytes_max;
-        let written = match is_whole {
+        let written = match is_whole(sequence, length) {
             true if allowed < length || !run.put(packet, sequence, &queued.payload) => return false,
             true => length,
+            false if !packet.connection_credit.may_cut(length as u64) => return false,
             false => run.put_fragment(packet, sequence, &queued.payload, 0, allowed),
         };
         if written == 0 && length > 0 {
@@ -193,6 +203,9 @@ impl ReliableSend {
         }
         self.spend(written, packet);
         self.cut_at = (written < length).then_some(written as u32);
+        if self.cut_at.is_some() {
+            packet.connection_credit.cut(length as u64);
+        }
         let payload = self.queue.pop().map(|queued| queued.payload).unwrap_or_default();
         self.begun.push_back(OutMessage { payload, acked_parts: RangeSet::default(), is_acked: false });
         true
@@ -261,6 +274,10 @@ impl OutMessage {
         self.acked_parts = RangeSet::default();
         charge(std::mem::take(&mut self.payload).len())
     }
+}
+
+fn is_whole(sequence: u64, length: usize) -> bool {
+    frame::message_bytes(Some(sequence), length) <= WHOLE_BYTES_MAX
 }
 
 /// Messages written one after the other: their numbers need not be repeated.

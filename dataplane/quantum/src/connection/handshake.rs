@@ -215,7 +215,7 @@ impl Connection {
     /// Opens a connection for a first packet, on a node. Nothing is kept and nobody is told when it fails.
     pub(crate) fn accept(
         acceptor: Acceptor<'_>,
-        now: Time,
+        now: Now,
         (initial, ticket): (&Initial<'_>, &OpenedTicket<'_>),
         sink: &mut impl MessageSink,
     ) -> Result<Self, AcceptError> {
@@ -230,6 +230,7 @@ impl Connection {
         let ticket = ticket.to_ticket().map_err(AcceptError::Ticket)?;
 
         let reply = write_reply(&mut noise, now, initial, config, &reset_token).map_err(forged)?;
+        let now = now.mono;
         let mut connection = Self::new(key, initial.id, Side::Node, now, config.clone());
         connection.sent.skip();
         connection.ecn.begin_path(config.ecn, connection.sent.next_number());
@@ -298,7 +299,7 @@ fn is_for(audience: u64, payload: &[u8]) -> bool {
 
 fn write_reply(
     noise: &mut HandshakeState,
-    now: Time,
+    now: Now,
     initial: &Initial<'_>,
     config: &Config,
     reset_token: &ResetToken,
@@ -307,11 +308,12 @@ fn write_reply(
     let mut out = Writer::new(&mut payload);
     let mut parameters = config.parameters();
     put_token(&mut parameters, reset_token);
+    parameters.unix_ms = now.unix_ms;
     put_parameters(&mut out, &parameters);
     put_ack(&mut out, 0, std::iter::once((initial.number, initial.number)));
     let length = out.len();
     let mut reply = vec![0; HEADER_BYTES + length + NOISE_OVERHEAD_BYTES];
-    let header = Header::new(PacketType::Handshake, initial.id, 0, now.as_us() as u32);
+    let header = Header::new(PacketType::Handshake, initial.id, 0, now.mono.as_us() as u32);
     reply[..HEADER_BYTES].copy_from_slice(header.as_bytes());
     if let Some(tap) = &config.tap {
         tap.on_packet(header.as_bytes(), &payload[..length]);

@@ -49,7 +49,8 @@ pub(super) fn accepted() -> Connection {
     let initial = Initial::parse(&buffer[..length]).unwrap();
     let mut opened = [0; TICKET_BYTES_MAX];
     let ticket = keys.open_into(initial.ticket, 0, &mut opened).unwrap();
-    Connection::accept(acceptor, Time::ZERO, (&initial, &ticket), &mut Count::default()).unwrap()
+    let now = Now::default();
+    Connection::accept(acceptor, now, (&initial, &ticket), &mut Count::default()).unwrap()
 }
 
 const CHANNELS: u8 = Channel::COUNT as u8;

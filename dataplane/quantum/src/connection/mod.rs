@@ -23,7 +23,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wire::frame::Parameters;
-use wire::header::{HEADER_BYTES, TAG_BYTES};
 use wire::limits::INITIAL_DATAGRAM_BYTES;
 use wire::sync::Channel;
 use wire::{Code, Guuid, Span, Ticket, Time};
@@ -38,7 +37,7 @@ pub(crate) use self::initial::Initial;
 pub use self::messages::{MessageId, SendError, SendOptions};
 pub use self::send::Transmit;
 use crate::acks::Acknowledger;
-use crate::channels::{ACK_RESERVE_BYTES, ReceiveChannels, SendChannels};
+use crate::channels::{ReceiveChannels, SendChannels};
 use crate::config::Config;
 use crate::congestion::{CongestionController, PathModel, controller};
 use crate::connection_ids::ConnectionIds;
@@ -244,6 +243,8 @@ pub struct Connection {
     peer_ack_delay: Span,
     /// With which the node may end a client's connection that it has forgotten.
     reset_token: Option<ResetToken>,
+    /// The node's time when it opened the connection, on a client.
+    peer_since_ms: u64,
     idle_timeout: Span,
     last_received: Time,
     last_eliciting_sent: Time,
@@ -318,6 +319,7 @@ impl Connection {
             message_bytes_max: config.message_bytes_max,
             peer_ack_delay: Span::ZERO,
             reset_token: None,
+            peer_since_ms: 0,
             idle_timeout: config.idle_timeout,
             last_received: now,
             last_eliciting_sent: now,
@@ -425,12 +427,6 @@ impl Connection {
         self.sent.in_flight_bytes()
     }
 
-    /// The room for a message that is never cut: a packet that holds besides it a short ACK.
-    const fn whole_bytes_max() -> usize {
-        // Of the least size, so that it can be sent again when the path carries no more.
-        INITIAL_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES - ACK_RESERVE_BYTES
-    }
-
     fn set_peer(&mut self, peer: &Parameters) {
         let datagram = usize::try_from(peer.datagram_bytes_max).unwrap_or(usize::MAX);
         self.mtu.set_max(datagram.min(self.config.datagram_bytes_max));
@@ -441,8 +437,9 @@ impl Connection {
         let idle = Span::from_us(peer.idle_timeout_ms.saturating_mul(1_000));
         self.idle_timeout = self.idle_timeout.min(idle.max(crate::config::IDLE_TIMEOUT_MIN));
         self.reset_token = token_of(peer).filter(|_| self.is_client());
+        self.peer_since_ms = peer.unix_ms;
         self.fec.peer_window = peer.fec_window.min(WINDOW_SYMBOLS_MAX as u64) as u8;
-        self.send_credit.raise(peer.max_data);
+        self.send_credit.open(peer.max_data);
         self.send_channels.raise_all_credit(peer.max_channel_data);
     }
 

@@ -100,7 +100,7 @@ impl Connection {
         }
     }
 
-    /// The newest packet came from elsewhere: goes on there, and proves it. `entropy` is random, and told to nobody.
+    /// The newest packet came from elsewhere, or from where nothing is proven yet: goes on there, and proves it. `entropy` is random, and told to nobody.
     pub(crate) fn handle_address_change(
         &mut self,
         now: Time,

@@ -51,7 +51,8 @@ impl Connection {
         self.handle(now, None, ecn, datagram, sink);
     }
 
-    /// Returns whether the connection is to move to where the datagram came from (`PROTOCOL.md`, section "Paths").
+    /// Returns whether the connection is to go on where the datagram came from, and to prove that path (`PROTOCOL.md`, section
+    /// "Paths").
     pub(crate) fn handle(
         &mut self,
         now: Time,
@@ -130,10 +131,16 @@ impl Connection {
         if !is_elsewhere {
             self.amplification.received_bytes += bytes;
         }
+        let mut must_prove = false;
         if let Some(handshake) = self.node_handshake.take() {
             self.deadline = None;
-            // Who has the keys got the reply, where the first packet came from.
-            self.amplification.is_validated = !handshake.has_moved || !is_elsewhere;
+            if handshake.has_moved {
+                // It was sent to several addresses, and says nothing of the one where it was read.
+                must_prove = true;
+            } else {
+                // Who has the keys got the reply, where the first packet came from.
+                self.amplification.is_validated = true;
+            }
         }
         if is_newest {
             self.adopt_id(id);
@@ -145,12 +152,15 @@ impl Connection {
         }
         if self.acks.on_mark(ecn) {
             self.stats.ecn_marked_received += 1;
-            // The sooner the sender knows, the shorter the queue.
-            self.acks.hurry(now);
+            // The sooner the sender knows, the shorter the queue. What asks for no acknowledgement gets none of its own:
+            // where acknowledgements are marked, too, they would answer each other for ever.
+            if self.acks.is_pending() {
+                self.acks.hurry(now);
+            }
         }
         self.handle_path_frames(now, from, received_bytes, &frames);
         self.end_if_finished(now);
-        is_newest && is_elsewhere && !frames.is_probing
+        must_prove || (is_newest && is_elsewhere && !frames.is_probing)
     }
 
     /// Reads the frames of an authentic packet.

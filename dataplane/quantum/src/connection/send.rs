@@ -348,7 +348,6 @@ impl Connection {
         let mut packet = Packet {
             now,
             out,
-            whole_bytes_max: Self::whole_bytes_max(),
             sent: &mut self.sent,
             connection_credit: &mut self.send_credit,
             tally: &mut tally,

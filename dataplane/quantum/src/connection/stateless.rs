@@ -7,7 +7,7 @@ use super::initial::tag_of;
 use super::send::Resend;
 use super::{ClosedBy, Connection, State};
 use crate::cookie::read_retry;
-use crate::reset::is_reset;
+use crate::reset::reset_made_at;
 use crate::sent_packets::Fate;
 use crate::versions::versions_without;
 
@@ -52,12 +52,12 @@ impl Connection {
 
     /// `PROTOCOL.md`, section "Stateless reset".
     pub(super) fn handle_reset(&mut self, now: Time, datagram: &[u8]) {
-        if !self.reset_token.is_some_and(|token| is_reset(datagram, &token)) {
+        let Some(made_at_ms) = self.reset_token.and_then(|token| reset_made_at(datagram, &token)) else {
             self.stats.forged_packet += 1;
             return;
-        }
-        // A packet of before the handshake, seen on its way and sent ahead of it, was rightly unknown to the node.
-        if self.acks.largest().is_none_or(|largest| largest == 0) {
+        };
+        // Of before the handshake: it answers what an attacker, who had seen the first packet, sent ahead of it.
+        if made_at_ms <= self.peer_since_ms {
             self.stats.unexpected += 1;
             return;
         }

@@ -9,7 +9,7 @@ use super::{Endpoint, Slot};
 use crate::connection::{AcceptError, Acceptor, Connection, ConnectionKey, Initial, MessageSink, Now};
 use crate::cookie::{CookieKeys, write_retry};
 use crate::id_hash::IdHashBuilder;
-use crate::reset::{RESET_BYTES, reset_token, write_reset};
+use crate::reset::{RESET_BYTES, reset_packet, reset_token};
 use crate::stateless::ReplyKind;
 use crate::stats::EndpointStats;
 use crate::used_ids::{Freshness, UsedIds};
@@ -110,12 +110,12 @@ impl Endpoint {
     }
 
     /// `PROTOCOL.md`, section "Stateless reset".
-    pub(super) fn handle_unknown(&mut self, now: Time, id: Guuid, from: SocketAddr, received_bytes: usize) {
+    pub(super) fn handle_unknown(&mut self, now: Now, id: Guuid, from: SocketAddr, received_bytes: usize) {
         self.stats.unknown_connection += 1;
         // A client that is sent away before it can be taken in again would wait longer than one that repeats itself.
         let can_serve = !self.ticket_keys.is_empty();
-        if received_bytes > RESET_BYTES && can_serve && self.replies.admit(now, ReplyKind::Reset) {
-            self.replies.push(from, &write_reset(&self.reset_key, id));
+        if received_bytes > RESET_BYTES && can_serve && self.replies.admit(now.mono, ReplyKind::Reset) {
+            self.replies.push(from, &reset_packet(&self.reset_key, id, now.unix_ms));
             self.stats.resets_sent += 1;
         }
     }
@@ -186,7 +186,7 @@ impl Endpoint {
             entropy: &mut self.entropy,
             from,
         };
-        let connection = Connection::accept(acceptor, now.mono, (&initial, &ticket), sink)?;
+        let connection = Connection::accept(acceptor, now, (&initial, &ticket), sink)?;
         self.generation = generation;
         entry.insert(Slot {
             connection,

@@ -47,6 +47,8 @@ pub enum EcnPath {
     Drops,
     /// The bottleneck marks when more bytes wait.
     MarksAbove(u64),
+    /// Every packet that is marked is marked as congested, in both directions, acknowledgements as well.
+    MarksAll,
 }
 
 /// What the network does to datagrams, in percent and microseconds.
@@ -247,6 +249,7 @@ impl Pair {
     fn mark(&self, to_node: bool, bytes: u64) -> Ecn {
         let wait = self.bottleneck_free_at.since(self.now).as_us() * self.link.bytes_per_ms / 1_000;
         match self.ecn_path {
+            EcnPath::MarksAll if self.ecn == Ecn::Ect0 => Ecn::Ce,
             EcnPath::MarksAbove(limit) if to_node && self.ecn == Ecn::Ect0 && wait > limit + bytes => Ecn::Ce,
             _ => self.ecn,
         }
