@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use rt::Histogram;
+use shard::Figure;
 
 use crate::state::{NodeState, ShardState};
 
@@ -13,17 +14,19 @@ const NS_PER_S: f64 = 1e9;
 /// One line per shard and figure: `aetherflow_NAME{shard="N"} VALUE`; counters end in `_total`. Behind them the
 /// histograms of stages and hiccups, in seconds.
 pub(crate) fn render(state: &NodeState) -> String {
-    let mut names: Vec<(&str, bool)> =
-        state.shards.iter().flat_map(figures).map(|(name, gauge, _)| (name, gauge)).collect();
+    let mut names: Vec<(&str, bool, &str)> = state.shards.iter().flat_map(figures).map(described).collect();
     names.sort_unstable();
     names.dedup();
     let mut text = String::new();
-    for (name, is_gauge) in names {
+    for (name, is_gauge, help) in names {
         let (kind, end) = if is_gauge { ("gauge", "") } else { ("counter", "_total") };
+        if !help.is_empty() {
+            let _ = writeln!(text, "# HELP aetherflow_{name}{end} {help}");
+        }
         let _ = writeln!(text, "# TYPE aetherflow_{name}{end} {kind}");
         for (shard, state) in state.shards.iter().enumerate() {
-            for (_, _, value) in figures(state).filter(|(held, _, _)| *held == name) {
-                let _ = writeln!(text, "aetherflow_{name}{end}{{shard=\"{shard}\"}} {value}");
+            for figure in figures(state).filter(|figure| figure.name == name) {
+                let _ = writeln!(text, "aetherflow_{name}{end}{{shard=\"{shard}\"}} {}", figure.value);
             }
         }
     }
@@ -33,8 +36,12 @@ pub(crate) fn render(state: &NodeState) -> String {
     text
 }
 
-fn figures(shard: &ShardState) -> impl Iterator<Item = (&'static str, bool, u64)> {
-    shard.last.figures.iter().map(|figure| (figure.name, figure.is_gauge, figure.value))
+fn figures(shard: &ShardState) -> impl Iterator<Item = &Figure> {
+    shard.last.figures.iter()
+}
+
+const fn described(figure: &Figure) -> (&'static str, bool, &'static str) {
+    (figure.name, figure.is_gauge, figure.help)
 }
 
 fn stages(text: &mut String, state: &NodeState) {
@@ -156,7 +163,7 @@ fn buckets(text: &mut String, name: &str, labels: &str, histogram: &Histogram) {
 
 #[cfg(test)]
 mod tests {
-    use shard::{Figure, Stage};
+    use shard::Stage;
 
     use super::*;
     use crate::timings::StepTimes;
@@ -165,10 +172,11 @@ mod tests {
     #[test]
     fn a_figure_of_the_second_shard_is_missing() {
         let mut state = NodeState::new(2);
-        state.shards[0].last.figures = vec![Figure::counter("ops_logged", 3), Figure::gauge("documents", 1)];
-        state.shards[1].last.figures = vec![Figure::counter("ops_logged", 4)];
+        state.shards[0].last.figures = vec![Figure::counter("ops_logged", 3).help("Ops."), Figure::gauge("documents", 1)];
+        state.shards[1].last.figures = vec![Figure::counter("ops_logged", 4).help("Ops.")];
         let expected = "# TYPE aetherflow_documents gauge\n\
             aetherflow_documents{shard=\"0\"} 1\n\
+            # HELP aetherflow_ops_logged_total Ops.\n\
             # TYPE aetherflow_ops_logged_total counter\n\
             aetherflow_ops_logged_total{shard=\"0\"} 3\n\
             aetherflow_ops_logged_total{shard=\"1\"} 4\n";

@@ -1,26 +1,6 @@
 //! Counters. They only grow; whoever reads them takes differences.
 
-macro_rules! counters {
-    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $field:ident,)+ }) => {
-        $(#[doc = $about])+
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-        pub struct $name {
-            $($(#[doc = $doc])+ pub $field: u64,)+
-        }
-
-        impl $name {
-            /// Every counter with its name, for metrics.
-            pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($field), self.$field)),+].into_iter()
-            }
-
-            /// Adds another's counters to these.
-            pub const fn add(&mut self, other: &Self) {
-                $(self.$field += other.$field;)+
-            }
-        }
-    };
-}
+use wire::counters;
 
 counters! {
     /// What one connection has done.

@@ -3,6 +3,7 @@
 use quantum::{Connection, Endpoint};
 use statesync::SyncStats;
 use wal::{AlignedBuffer, LogWriter};
+use wire::CounterField;
 
 /// One figure of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,19 +14,33 @@ pub struct Figure {
     pub value: u64,
     /// Whether it may fall.
     pub is_gauge: bool,
+    /// What it says, in a line; empty: the name says it all.
+    pub help: &'static str,
+}
+
+impl From<CounterField> for Figure {
+    fn from(field: CounterField) -> Self {
+        Self { name: field.name, value: field.value, is_gauge: field.is_gauge, help: field.help }
+    }
 }
 
 impl Figure {
     /// Something that only grows.
     #[must_use]
     pub const fn counter(name: &'static str, value: u64) -> Self {
-        Self { name, value, is_gauge: false }
+        Self { name, value, is_gauge: false, help: "" }
+    }
+
+    /// The same, with what it says in a line.
+    #[must_use]
+    pub const fn help(self, help: &'static str) -> Self {
+        Self { help, ..self }
     }
 
     /// Something that is as it is now.
     #[must_use]
     pub const fn gauge(name: &'static str, value: u64) -> Self {
-        Self { name, value, is_gauge: true }
+        Self { name, value, is_gauge: true, help: "" }
     }
 }
 
@@ -36,14 +51,14 @@ pub(crate) fn collect<B: AlignedBuffer>(
     log: &LogWriter<B>,
 ) -> Vec<Figure> {
     let mut figures = Vec::with_capacity(96);
-    figures.extend(endpoint.stats().fields().map(|(name, value)| Figure::counter(name, value)));
+    figures.extend(endpoint.stats().described().map(Figure::from));
     // The endpoint counts datagrams of all kinds; these are the ones of its connections.
     let connections = endpoint.connection_stats();
     let own = |name: &str| !matches!(name, "datagrams_sent" | "datagrams_received");
-    let fields = connections.fields().filter(|(name, _)| own(name));
-    figures.extend(fields.map(|(name, value)| Figure::counter(name, value)));
+    let fields = connections.described().filter(|field| own(field.name));
+    figures.extend(fields.map(Figure::from));
     figures.extend(path_figures(endpoint));
-    figures.extend(sync_figures(sync));
+    figures.extend(sync.described().map(Figure::from));
     let stats = log.stats();
     figures.extend([
         Figure::counter("log_records", stats.records),
@@ -78,41 +93,4 @@ fn path_figures(endpoint: &Endpoint) -> Vec<Figure> {
     figures.push(Figure::gauge("in_flight_bytes", sum(Connection::in_flight_bytes)));
     figures.push(Figure::gauge("receive_held_bytes", sum(|found| found.footprint().held_bytes as u64)));
     figures
-}
-
-fn sync_figures(sync: &SyncStats) -> [Figure; 32] {
-    [
-        Figure::counter("joins", sync.joins),
-        Figure::counter("resumes", sync.resumes),
-        Figure::counter("joins_refused", sync.joins_refused),
-        Figure::counter("moved", sync.moved),
-        Figure::counter("states_encoded", sync.states_encoded),
-        Figure::counter("states_shared", sync.states_shared),
-        Figure::counter("ops_logged", sync.ops_logged),
-        Figure::counter("op_bytes_logged", sync.op_bytes_logged),
-        Figure::counter("ops_duplicate", sync.ops_duplicate),
-        Figure::counter("ops_empty", sync.ops_empty),
-        Figure::counter("ops_rejected", sync.ops_rejected),
-        Figure::counter("ops_undecodable", sync.ops_undecodable),
-        Figure::counter("ops_log_busy", sync.ops_log_busy),
-        Figure::counter("ops_broadcast", sync.ops_broadcast),
-        Figure::counter("acks", sync.acks),
-        Figure::counter("messages_malformed", sync.messages_malformed),
-        Figure::counter("presence_taken", sync.presence_taken),
-        Figure::counter("presence_spoofed", sync.presence_spoofed),
-        Figure::counter("presence_stale", sync.presence_stale),
-        Figure::counter("presence_refused", sync.presence_refused),
-        Figure::counter("presence_broadcasts", sync.presence_broadcasts),
-        Figure::counter("blocked", sync.blocked),
-        Figure::counter("resyncs", sync.resyncs),
-        Figure::counter("closed_unread", sync.closed_unread),
-        Figure::counter("updates_integrated", sync.updates_integrated),
-        Figure::counter("quarantined", sync.quarantined),
-        Figure::counter("writers_forgotten", sync.writers_forgotten),
-        Figure::counter("ops_recovered", sync.ops_recovered),
-        Figure::gauge("connections", sync.connections),
-        Figure::gauge("subscriptions", sync.subscriptions),
-        Figure::gauge("documents", sync.documents),
-        Figure::gauge("ops_unacknowledged", sync.unacknowledged_ops),
-    ]
 }

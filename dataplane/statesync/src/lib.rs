@@ -196,8 +196,8 @@ impl StateSync {
             connections: self.connections.len() as u64,
             subscriptions: self.subscriptions.len() as u64,
             documents: self.documents.len() as u64,
-            unacknowledged_ops: self.pending_acks.len() as u64,
-            ..self.stats.clone()
+            ops_unacknowledged: self.pending_acks.len() as u64,
+            ..self.stats
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod channel;
 pub mod code;
+mod counters;
 mod ecn;
 pub mod fec;
 pub mod frame;
@@ -25,6 +26,7 @@ pub mod yjs_scan;
 pub use access::{Access, Grant, access_to};
 pub use channel::{Channel, ChannelKind, Priority};
 pub use code::Code;
+pub use counters::CounterField;
 pub use ecn::Ecn;
 pub use guuid::Guuid;
 pub use header::{Header, HeaderError, PacketType};

@@ -22,7 +22,7 @@ fn an_op_is_acknowledged_before_it_is_durable_or_one_by_one() {
     assert_eq!(rig.client(1).acked, [4, 10]);
     assert_eq!(rig.client(2).acked, [1]);
     assert_eq!(rig.machine.stats().acks, 3);
-    assert_eq!(rig.machine.stats().unacknowledged_ops, 0);
+    assert_eq!(rig.machine.stats().ops_unacknowledged, 0);
 }
 
 #[test]
