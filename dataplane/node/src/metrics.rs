@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn a_figure_of_the_second_shard_is_missing() {
         let mut state = NodeState::new(2);
-        state.shards[0].last.figures = vec![Figure::counter("ops_logged", 3).help("Ops."), Figure::gauge("documents", 1)];
+        state.shards[0].last.figures =
+            vec![Figure::counter("ops_logged", 3).help("Ops."), Figure::gauge("documents", 1)];
         state.shards[1].last.figures = vec![Figure::counter("ops_logged", 4).help("Ops.")];
         let expected = "# TYPE aetherflow_documents gauge\n\
             aetherflow_documents{shard=\"0\"} 1\n\

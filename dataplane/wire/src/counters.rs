@@ -78,7 +78,8 @@ mod tests {
     fn a_counter_is_left_out_or_told_as_something_else() {
         let mut sum = Tested { taken: 1, refused: 2, held: 3 };
         sum.add(&Tested { taken: 10, refused: 20, held: 30 });
-        let told: Vec<_> = sum.described().map(|told| (told.name, told.help, told.value, told.is_gauge)).collect();
+        let told: Vec<_> =
+            sum.described().map(|told| (told.name, told.help, told.value, told.is_gauge)).collect();
         let expected = [
             ("taken", "Taken.", 11, false),
             ("refused", "Refused, for whatever reason.", 22, false),
