@@ -59,6 +59,7 @@ macro_rules! counters {
 }
 
 #[cfg(test)]
+#[allow(unreachable_pub, reason = "the macro declares what crates show")]
 mod tests {
     counters! {
         /// A test's.
