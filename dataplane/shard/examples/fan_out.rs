@@ -57,6 +57,8 @@ impl World {
         let log = LogConfig { segment_bytes: 32 << 20, ..LogConfig::new(Guuid::new(1, [1; 10])) };
         let log = LogWriter::new(log, LogPosition::START, HeapBuffer::new).expect("a valid configuration");
         let config = ShardConfig {
+            shard: 0,
+            shards: 1,
             transport: quantum::Config::default(),
             limits: EndpointLimits { unproven_per_tick_max: u32::MAX, ..EndpointLimits::default() },
             sync: SyncConfig::default(),
@@ -71,6 +73,7 @@ impl World {
         shard.handle_command(now, Command::TicketKeys(vec![KEY]));
         shard.handle_command(now, Command::Placement(placement));
         let readers: Vec<_> = (0..readers).map(|at| reader(now, at)).collect();
+        Self { shard, readers, now, spent: Default::default() }
     }
 
     fn pass(&mut self, us: u64) {
@@ -117,8 +120,7 @@ impl World {
             }
         }
         self.spent[2] += began.elapsed();
-        while let Some(mut write) = self.shard.poll_write(Time::NEVER) {
-            let _ = &mut write;
+        while let Some(write) = self.shard.poll_write(Time::NEVER) {
             self.shard.handle_durable(now, write.at, Some(write.buffer));
         }
         let count = sent.len();
