@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quantum::{Connection, Endpoint, EndpointLimits, Event, Now, ResetKey, SendError, Transmit};
-use statesync::{Output, StateSync, SyncConfig};
+use statesync::{Job, JobDone, JobId, Output, StateSync, SyncConfig};
 use wal::{AlignedBuffer, LogWriter, Write, WriteAt};
 use wire::code::Code;
 use wire::sync::Channel;
@@ -13,6 +13,7 @@ use wire::{Ecn, Span, TicketKeyRing, Time};
 
 use crate::command::{Command, Report, ShardSettings};
 use crate::commit_pace::CommitPace;
+use crate::log::OpLog;
 use crate::probe::{Offender, Probe, Stage};
 use crate::sink::{AfterDatagram, Sink, connection, subscriber};
 use crate::status::{self, Figure};
@@ -258,6 +259,19 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
         }
         let is_pressed = self.drain != Drain::No;
         Some(if is_pressed { Time::ZERO } else { self.commit_pace.due(self.log.queue_bytes()) })
+    }
+
+    /// The next job for the shard's storage thread, which runs a [`StorageWorker`](statesync::StorageWorker). Jobs are
+    /// done in this order.
+    pub fn poll_job(&mut self, now: Now) -> Option<(JobId, Job)> {
+        self.sync.poll_job(now.mono)
+    }
+
+    /// The storage thread did a job.
+    pub fn handle_job_done(&mut self, now: Now, id: JobId, done: JobDone) {
+        let Self { sync, log, probe, .. } = self;
+        sync.handle_job_done(now.mono, id, done, &mut OpLog { log, probe });
+        self.settle(now);
     }
 
     /// A segment of the log to make ready in the background; each is named once.

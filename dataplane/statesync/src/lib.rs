@@ -18,13 +18,18 @@
 //! 4. [`run_background`](StateSync::run_background) when there is nothing better to do.
 
 mod append_log;
+mod clocks;
 mod config;
 mod connection;
 mod delivery;
 mod document;
 mod documents;
+pub mod jobs;
 mod join;
 mod lookup;
+mod materializer;
+#[cfg(any(test, feature = "testing"))]
+mod memory_store;
 mod op_log;
 mod ops;
 mod output;
@@ -34,7 +39,9 @@ mod presence;
 mod presence_flow;
 mod recovery;
 mod stats;
+mod store;
 mod subscription;
+mod worker;
 mod writers;
 mod yjs;
 
@@ -49,10 +56,15 @@ pub use append_log::{AppendLog, LogFull, LogOp};
 pub use config::{Limits, STACK_BYTES_MIN, SyncConfig};
 pub use connection::{Session, SubscriberKey};
 pub use documents::DocumentInfo;
+pub use jobs::{Job, JobDone, JobId, StoredDocument};
+#[cfg(any(test, feature = "testing"))]
+pub use memory_store::MemoryStore;
 pub use output::Output;
 pub use placement::{Owner, Placement};
 pub use recovery::RecoveryError;
 pub use stats::SyncStats;
+pub use store::{DocumentStore, HistoryBase, StoreError, StoreWrite};
+pub use worker::{StorageWorker, WorkerConfig, WorkerStats};
 
 use connection::Connection;
 use document::Document;
@@ -187,6 +199,20 @@ impl StateSync {
     /// Takes new settings.
     pub fn set_config(&mut self, config: SyncConfig) {
         self.config = config;
+    }
+
+    /// The next job for the storage worker.
+    pub fn poll_job(&mut self, _now: Time) -> Option<(JobId, Job)> {
+        None
+    }
+
+    /// A job was done.
+    pub fn handle_job_done(&mut self, _now: Time, _id: JobId, _done: JobDone, _log: &mut impl AppendLog) {}
+
+    /// Every record of the log before this one is stored elsewhere, and may go; `None`: unknown yet.
+    #[must_use]
+    pub fn poll_log_needed(&mut self) -> Option<u64> {
+        None
     }
 
     /// What happened so far, and how much there is now.

@@ -87,6 +87,18 @@ codes! {
     StateVector = 111, "invalid-state-vector";
     /// An op counter of zero, or above 40 bits.
     OpCounter = 112, "invalid-op-counter";
+    /// The document is being loaded or compacted: try again after the given time.
+    DocumentBusy = 113, "document-busy";
+    /// The document was deleted.
+    DocumentDeleted = 114, "document-deleted";
+    /// What is stored of the document fails its checksum, or does not fit together.
+    SnapshotDamaged = 115, "snapshot-damaged";
+    /// The store could not be read or written.
+    StorageFailed = 116, "storage-failed";
+    /// The document has no version of this name.
+    UnknownVersion = 117, "unknown-version";
+    /// The history that was asked for is not kept any more, or is not there yet.
+    HistoryNotKept = 118, "history-not-kept";
 }
 
 impl fmt::Display for Code {

@@ -13,48 +13,95 @@ const CLIENT_ID_BITS: u32 = 53;
 
 /// The kind of a block that holds a shared type.
 const SHARED_TYPE: u8 = 7;
+/// The kind of a block that stands for clocks that are not there. No content has it: it has no parent either.
+const SKIP: u8 = 10;
 
 const HAS_ORIGIN: u8 = 0x80;
 const HAS_RIGHT_ORIGIN: u8 = 0x40;
 const HAS_PARENT_KEY: u8 = 0x20;
 
+/// What an update holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct UpdateScan {
+    /// Its shared types: a document nests no deeper than it has of them.
+    pub shared_types: u64,
+    /// Its blocks, those that stand for something deleted included.
+    pub blocks: u64,
+}
+
+/// Blocks of one client that follow each other without a gap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClockRange {
+    /// The Yjs client.
+    pub client: u64,
+    /// The clock of the first.
+    pub start: u32,
+    /// The clock behind the last.
+    pub end: u32,
+}
+
 /// Walks through a whole update, which must end where the input ends. Answers with the shared types in it: a
 /// document nests no deeper than it has of them.
 pub fn scan_update(update: &[u8]) -> Result<u64, Malformed> {
+    scan_update_ranges(update, |_| {}).map(|scan| scan.shared_types)
+}
+
+/// The same walk, which tells of the clocks on its way.
+pub fn scan_update_ranges(
+    update: &[u8],
+    mut on_range: impl FnMut(ClockRange),
+) -> Result<UpdateScan, Malformed> {
     let mut reader = Reader::new(update);
-    let mut shared_types = 0;
+    let mut scan = UpdateScan::default();
     // A client takes three bytes at least: its count of blocks, its id, its clock.
     for _ in 0..count(&mut reader, "client count", 3)? {
         let blocks = count(&mut reader, "block count", 2)?;
-        client(&mut reader)?;
-        let mut clock = u64::from(reader.varint32("clock")?);
+        let client = client(&mut reader)?;
+        let mut start = reader.varint32("clock")?;
+        let mut end = start;
         for _ in 0..blocks {
-            let start = reader.malformed("clock");
-            clock += block(&mut reader, &mut shared_types)?;
-            if clock > u64::from(u32::MAX) {
-                return Err(start);
+            let malformed = reader.malformed("clock");
+            let (kind, clocks) = block(&mut reader, &mut scan.shared_types)?;
+            if kind == SKIP {
+                if start < end {
+                    on_range(ClockRange { client, start, end });
+                }
+            } else {
+                scan.blocks += 1;
             }
+            end = u32::try_from(u64::from(end) + clocks).map_err(|_| malformed)?;
+            if kind == SKIP {
+                start = end;
+            }
+        }
+        if start < end {
+            on_range(ClockRange { client, start, end });
         }
     }
     delete_set(&mut reader)?;
-    if reader.is_empty() { Ok(shared_types) } else { Err(reader.malformed("end of update")) }
+    if reader.is_empty() { Ok(scan) } else { Err(reader.malformed("end of update")) }
 }
 
 /// Refuses a state vector (v1) that claims more clients than it has bytes for.
 pub fn scan_state_vector(vector: &[u8]) -> Result<(), Malformed> {
+    scan_state_vector_clocks(vector, |_, _| {})
+}
+
+/// The same, which tells each client with its clock.
+pub fn scan_state_vector_clocks(vector: &[u8], mut on_clock: impl FnMut(u64, u32)) -> Result<(), Malformed> {
     let mut reader = Reader::new(vector);
     for _ in 0..count(&mut reader, "state vector length", 2)? {
-        client(&mut reader)?;
-        reader.varint32("clock")?;
+        let client = client(&mut reader)?;
+        on_clock(client, reader.varint32("clock")?);
     }
     if reader.is_empty() { Ok(()) } else { Err(reader.malformed("end of state vector")) }
 }
 
-/// Walks through a block; answers with the clocks that it takes, or a little more for texts and values.
-fn block(reader: &mut Reader<'_>, shared_types: &mut u64) -> Result<u64, Malformed> {
+/// Walks through a block; answers with its kind and the clocks that it takes.
+fn block(reader: &mut Reader<'_>, shared_types: &mut u64) -> Result<(u8, u64), Malformed> {
     let info = reader.u8("block info")?;
-    if info == 0 || info == 10 {
-        return Ok(u64::from(reader.varint32("block length")?));
+    if info == 0 || info == SKIP {
+        return Ok((info, u64::from(reader.varint32("block length")?)));
     }
     if info & HAS_ORIGIN != 0 {
         id(reader)?;
@@ -74,7 +121,7 @@ fn block(reader: &mut Reader<'_>, shared_types: &mut u64) -> Result<u64, Malform
     }
     let kind = info & 0x0f;
     *shared_types += u64::from(kind == SHARED_TYPE);
-    content(reader, kind)
+    Ok((kind, content(reader, kind)?))
 }
 
 fn content(reader: &mut Reader<'_>, kind: u8) -> Result<u64, Malformed> {
@@ -90,7 +137,7 @@ fn content(reader: &mut Reader<'_>, kind: u8) -> Result<u64, Malformed> {
             return Ok(strings + 1);
         }
         3 => drop(reader.bytes("binary")?),
-        4 => return Ok(reader.string("text")?.len() as u64),
+        4 => return Ok(reader.string("text")?.encode_utf16().count() as u64),
         5 => drop(reader.string("embedded value")?),
         6 => {
             reader.string("format key")?;
@@ -175,9 +222,10 @@ fn id(reader: &mut Reader<'_>) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn client(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+fn client(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
     let start = reader.malformed("client id");
-    if reader.varint("client id")? >> CLIENT_ID_BITS == 0 { Ok(()) } else { Err(start) }
+    let client = reader.varint("client id")?;
+    if client >> CLIENT_ID_BITS == 0 { Ok(client) } else { Err(start) }
 }
 
 /// A count of things that take `bytes_min` bytes each.
@@ -226,6 +274,24 @@ mod tests {
         let vector = Update::decode_v1(&update).unwrap().state_vector().encode_v1();
         assert_eq!(scan_state_vector(&vector), Ok(()));
         assert_eq!(scan_state_vector(&[0]), Ok(()));
+    }
+
+    #[test]
+    fn the_clocks_of_an_update_are_other_than_the_library_counts() {
+        let update = rich_update();
+        let mut ranges = Vec::new();
+        let scan = scan_update_ranges(&update, |range| ranges.push(range)).unwrap();
+        let vector = Update::decode_v1(&update).unwrap().state_vector();
+        assert_eq!(vector.iter().count(), ranges.len());
+        for range in ranges {
+            assert_eq!((range.start, range.end), (0, vector.get(&yrs::ClientID::new(range.client))));
+        }
+        assert!(scan.blocks > 10);
+        // Two blocks with a gap of five clocks between them.
+        let gap = [1, 3, 9, 2, 4, 1, 1, b't', 1, b'x', 10, 5, 4, 1, 1, b't', 2, b'y', b'z', 0];
+        let mut ranges = Vec::new();
+        scan_update_ranges(&gap, |range| ranges.push((range.start, range.end))).unwrap();
+        assert_eq!(ranges, [(2, 3), (8, 10)]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod ops;
 mod presence;
 mod recovery;
 mod slow;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -115,8 +115,8 @@ fn an_undecodable_update_in_the_log_stops_the_document() {
 }
 
 /// A text of client 9, and an item of client 8 that names that text as its parent, which only types can be.
-const TEXT: [u8; 11] = [1, 1, 9, 0, 4, 1, 1, b't', 1, b'x', 0];
-const CHILD_OF_TEXT: [u8; 11] = [1, 1, 8, 0, 4, 0, 9, 0, 1, b'y', 0];
+pub(super) const TEXT: [u8; 11] = [1, 1, 9, 0, 4, 1, 1, b't', 1, b'x', 0];
+pub(super) const CHILD_OF_TEXT: [u8; 11] = [1, 1, 8, 0, 4, 0, 9, 0, 1, b'y', 0];
 
 #[test]
 fn a_fault_of_the_library_takes_the_data_or_the_node_with_it() {
