@@ -58,11 +58,22 @@ pub struct StorageWorker<S> {
     stats: WorkerStats,
 }
 
-/// Why a job was not done: the code and what was wrong.
-type Failure = (Code, String);
+/// Why a job was not done.
+struct Failure {
+    code: Code,
+    text: String,
+}
 
-fn store_failure(error: StoreError) -> Failure {
-    (error.code(), error.to_string())
+impl Failure {
+    fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
 }
 
 impl<S: DocumentStore> StorageWorker<S> {
@@ -98,27 +109,27 @@ impl<S: DocumentStore> StorageWorker<S> {
         self.stats.jobs += 1;
         let done = match job {
             Job::Load { document } => {
-                let head = self.store.head(&document).map_err(store_failure);
+                let head = self.store.head(&document).map_err(Failure::from);
                 head.map(|head| JobDone::Loaded(head.map(Box::new)))
             }
             Job::Snapshot(snapshot) => self.snapshot(&snapshot),
             Job::Diff { document, base, ops, vector } => self.diff(&document, &base, &ops, &vector),
             Job::ReadOps { document, from, bytes_max } => {
-                self.store.history(&document, from, bytes_max).map(JobDone::Ops).map_err(store_failure)
+                self.store.history(&document, from, bytes_max).map(JobDone::Ops).map_err(Failure::from)
             }
             Job::Delete { document, kind, sequence, unix_ms } => {
                 self.materializer.forget(&document);
                 let tombstone = Tombstone { unix_ms };
                 let delete = StoreWrite::Delete { document: &document, kind, sequence, tombstone };
-                self.store.write(&[delete]).map(|()| JobDone::Deleted).map_err(store_failure)
+                self.store.write(&[delete]).map(|()| JobDone::Deleted).map_err(Failure::from)
             }
             Job::CreateVersion { document, version } => self.create_version(&document, &version),
             Job::ListVersions { document } => {
-                self.store.versions(&document).map(JobDone::Versions).map_err(store_failure)
+                self.store.versions(&document).map(JobDone::Versions).map_err(Failure::from)
             }
             Job::ReadAt { document, at } => self.read_at(&document, &at),
         };
-        done.unwrap_or_else(|(code, text)| {
+        done.unwrap_or_else(|Failure { code, text }| {
             self.stats.failed += 1;
             JobDone::Failed { code, text }
         })
@@ -126,7 +137,7 @@ impl<S: DocumentStore> StorageWorker<S> {
 
     fn snapshot(&mut self, job: &Snapshot) -> Result<JobDone, Failure> {
         let Some(last) = job.ops.last() else {
-            return Err((Code::StorageFailed, "a snapshot without ops".to_owned()));
+            return Err(Failure::new(Code::StorageFailed, "a snapshot without ops"));
         };
         let sequence = last.sequence;
         let mut quarantined = job.quarantined;
@@ -165,7 +176,7 @@ impl<S: DocumentStore> StorageWorker<S> {
         let history_base = StoreWrite::HistoryBase { document, unix_ms: job.unix_ms, base: &head.base };
         let writes = [history, head_write, history_base];
         let count = if is_history_base_due { 3 } else { 2 };
-        self.store.write(&writes[..count]).map_err(store_failure)?;
+        self.store.write(&writes[..count]).map_err(Failure::from)?;
         self.stats.snapshots += 1;
         self.stats.snapshot_bytes += head.base.state.len() as u64;
         Ok(JobDone::Snapshotted { base: head.base, sequence, quarantined })
@@ -181,10 +192,10 @@ impl<S: DocumentStore> StorageWorker<S> {
         let sequence = ops.last().map_or(base.sequence, |op| op.sequence);
         match self.materializer.diff(document, base, ops, vector) {
             Ok((state, vector)) => Ok(JobDone::Diff { state, vector, sequence }),
-            Err(Fault::StateVector) => Err((Code::StateVector, Fault::StateVector.to_string())),
+            Err(Fault::StateVector) => Err(Failure::new(Code::StateVector, Fault::StateVector.to_string())),
             Err(fault) => {
                 self.stats.faults += 1;
-                Err((Code::Quarantined, fault.to_string()))
+                Err(Failure::new(Code::Quarantined, fault.to_string()))
             }
         }
     }
@@ -196,14 +207,14 @@ impl<S: DocumentStore> StorageWorker<S> {
         let writes = [write, base];
         let is_merged = head.base.sequence == version.sequence && !head.base.state.is_empty();
         let count = if is_merged { 2 } else { 1 };
-        self.store.write(&writes[..count]).map_err(store_failure)?;
+        self.store.write(&writes[..count]).map_err(Failure::from)?;
         Ok(JobDone::VersionCreated)
     }
 
     fn head(&mut self, document: &str) -> Result<StoredDocument, Failure> {
-        let head = self.store.head(document).map_err(store_failure)?;
+        let head = self.store.head(document).map_err(Failure::from)?;
         let head = head.filter(|head| head.tombstone.is_none());
-        head.ok_or_else(|| (Code::HistoryNotKept, "nothing is stored of the document yet".to_owned()))
+        head.ok_or_else(|| Failure::new(Code::HistoryNotKept, "nothing is stored of the document yet"))
     }
 
     fn read_at(&mut self, document: &str, at: &At) -> Result<JobDone, Failure> {
@@ -211,9 +222,9 @@ impl<S: DocumentStore> StorageWorker<S> {
         let sequence = self.sequence_of(document, at)?;
         if sequence > head.sequence {
             let text = format!("op {sequence} is not there yet: the last is {}", head.sequence);
-            return Err((Code::HistoryNotKept, text));
+            return Err(Failure::new(Code::HistoryNotKept, text));
         }
-        let found = self.store.base_at(document, sequence).map_err(store_failure)?;
+        let found = self.store.base_at(document, sequence).map_err(Failure::from)?;
         let (mut from, mut state) = found.map_or((0, Bytes::new()), |base| (base.sequence, base.state));
         if head.base.sequence <= sequence && head.base.sequence > from {
             (from, state) = (head.base.sequence, head.base.state);
@@ -228,13 +239,16 @@ impl<S: DocumentStore> StorageWorker<S> {
             if is_opaque {
                 ops.iter().for_each(|op| put_bytes(&mut out, &op.payload));
                 if out.len() > OPAQUE_STATE_BYTES_MAX {
-                    return Err((Code::LimitReached, "the past document is too large to be read".to_owned()));
+                    return Err(Failure::new(
+                        Code::LimitReached,
+                        "the past document is too large to be read",
+                    ));
                 }
                 continue;
             }
             let before = state.clone();
             (state, vector) = build(&before, ops.iter().map(|op| &op.payload[..]))
-                .map_err(|fault| (Code::Quarantined, fault.to_string()))?;
+                .map_err(|fault| Failure::new(Code::Quarantined, fault.to_string()))?;
         }
         let state = if is_opaque { Bytes::from(out) } else { state };
         Ok(JobDone::State { sequence, state, vector })
@@ -244,13 +258,16 @@ impl<S: DocumentStore> StorageWorker<S> {
         match at {
             At::Sequence(sequence) => Ok(*sequence),
             At::UnixMs(unix_ms) => {
-                let found = self.store.sequence_at(document, *unix_ms).map_err(store_failure)?;
-                found.ok_or_else(|| (Code::HistoryNotKept, format!("no op is kept from before {unix_ms} ms")))
+                let found = self.store.sequence_at(document, *unix_ms).map_err(Failure::from)?;
+                found.ok_or_else(|| {
+                    Failure::new(Code::HistoryNotKept, format!("no op is kept from before {unix_ms} ms"))
+                })
             }
             At::Version(name) => {
-                let versions = self.store.versions(document).map_err(store_failure)?;
+                let versions = self.store.versions(document).map_err(Failure::from)?;
                 let found = versions.iter().find(|version| version.name == *name);
-                let unknown = || (Code::UnknownVersion, format!("the document has no version {name:?}"));
+                let unknown =
+                    || Failure::new(Code::UnknownVersion, format!("the document has no version {name:?}"));
                 found.map(|version| version.sequence).ok_or_else(unknown)
             }
         }
@@ -258,9 +275,9 @@ impl<S: DocumentStore> StorageWorker<S> {
 
     /// At least the op at `from`.
     fn read_history(&mut self, document: &str, from: u64) -> Result<Vec<HistoryOp>, Failure> {
-        let ops = self.store.history(document, from, HISTORY_READ_BYTES).map_err(store_failure)?;
+        let ops = self.store.history(document, from, HISTORY_READ_BYTES).map_err(Failure::from)?;
         if ops.first().is_none_or(|op| op.sequence != from) {
-            return Err((Code::HistoryNotKept, format!("op {from} is not kept any more")));
+            return Err(Failure::new(Code::HistoryNotKept, format!("op {from} is not kept any more")));
         }
         Ok(ops)
     }
