@@ -57,6 +57,7 @@ impl AppendLog for MemoryLog {
             kind: op.kind as u8,
             sequence: op.sequence,
             id: op.op_id,
+            unix_ms: 1_700_000_000_000,
             payload: op.payload,
         };
         self.0.append_op(&record).map_err(|_| LogFull)
@@ -88,6 +89,7 @@ impl Workload for Append {
             kind: 1,
             sequence: self.sequence,
             id: Guuid::NIL.with_counter(self.sequence),
+            unix_ms: 1_700_000_000_000,
             payload: &self.payload,
         };
         self.log.0.append_op(&op).expect("the log has room");

@@ -8,7 +8,7 @@ use quantum::EndpointLimits;
 use rt::{Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfig, ShardHandle, unix_ms};
 use shard::{Report, Shard, ShardConfig};
 use statesync::{Placement, StateSync, SyncConfig};
-use wal::{Body, LogConfig, LogPosition, LogWriter, Op, Open};
+use wal::{Body, LogConfig, LogWriter, Op, Open, Recovered};
 use wire::Span;
 use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX};
 use wire::sync::DocumentKind;
@@ -71,10 +71,10 @@ impl ShardPlan {
             record_body_bytes_max: RECORD_BODY_BYTES_MAX,
             ..LogConfig::new(self.layout.log_id.with_shard(self.shard as u8))
         };
-        let (sync, position) = self.recover(&log_config, &mut link)?;
-        let mut log = LogWriter::new(log_config, position, LogBuffer::new)
+        let (sync, recovered) = self.recover(&log_config, &mut link)?;
+        let mut log = LogWriter::recovered(log_config, &recovered, LogBuffer::new)
             .map_err(|error| NodeError::Config(error.to_string()))?;
-        let open = Open { incarnation: position.incarnation + 1, unix_ms: unix_ms() };
+        let open = Open { incarnation: recovered.position.incarnation + 1, unix_ms: unix_ms() };
         log.append_open(open).map_err(|error| NodeError::Config(error.to_string()))?;
         let driver = LogDriver::new(self.log_dir.clone(), self.config.log_segment_bytes, ring.doorbell());
         let core = self.config.core;
@@ -89,7 +89,7 @@ impl ShardPlan {
         &self,
         log_config: &LogConfig,
         link: &mut AgentLink,
-    ) -> Result<(StateSync, LogPosition), NodeError> {
+    ) -> Result<(StateSync, Recovered), NodeError> {
         let untrusted = |reason: String| NodeError::Log {
             shard: self.shard,
             path: self.log_dir.path().to_owned(),
@@ -117,7 +117,7 @@ impl ShardPlan {
         // The ring is new: there is room.
         let _ = link.reports.try_push(LoopReport::Shard(report));
         (link.notify)();
-        Ok((sync, recovered.position))
+        Ok((sync, recovered))
     }
 
     fn shard_config(&self) -> Result<ShardConfig, NodeError> {

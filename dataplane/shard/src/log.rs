@@ -24,6 +24,7 @@ impl<B: AlignedBuffer, P: Probe> AppendLog for OpLog<'_, B, P> {
             kind: op.kind as u8,
             sequence: op.sequence,
             id: op.op_id,
+            unix_ms: 0,
             payload: op.payload,
         };
         self.probe.enter(Stage::Log);

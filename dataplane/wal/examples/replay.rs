@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 kind: 1,
                 sequence: appended,
                 id: Guuid::NIL.with_counter(appended),
+                unix_ms: 1_700_000_000_000,
                 payload: &[7; 33],
             })?;
         }

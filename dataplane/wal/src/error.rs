@@ -3,7 +3,7 @@
 use thiserror::Error;
 use wire::Guuid;
 
-use crate::header::VERSION;
+use crate::header::{VERSION, VERSION_MIN};
 
 /// A record that was not taken. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -89,7 +89,8 @@ pub enum RecoveryError {
     },
     /// Written by a newer program.
     #[error(
-        "log segment {segment} at offset {offset} has format version {found}; this program knows version {VERSION}. \
+        "log segment {segment} at offset {offset} has format version {found}; this program knows versions {VERSION_MIN} to \
+         {VERSION}. \
          Start the version of AetherFlow that wrote it"
     )]
     Version {

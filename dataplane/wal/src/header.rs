@@ -8,8 +8,8 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 4 | magic, "AFWL" |
-//! | 4 | 1 | version, 1 |
-//! | 5 | 1 | kind: 1 segment start, 2 open, 3 op |
+//! | 4 | 1 | version: 2, or 1 |
+//! | 5 | 1 | kind: 1 segment start, 2 open, 3 op, 4 trim, 5 delete |
 //! | 6 | 1 | flags: bit 0, last record of its batch |
 //! | 7 | 1 | zero |
 //! | 8 | 4 | length of the body |
@@ -28,6 +28,9 @@
 //! The header checksum continues that of the log's id, so that no record of another log, nor a look-alike in
 //! somebody's payload, passes; only a segment start is computed without, because it tells the log's id.
 //! A later version keeps magic, version and header checksum in place.
+//!
+//! Version 1 has no trim and no delete records, and its op bodies have no time. A log that was begun by a program of
+//! version 1 is read and continued: each record says which version it is of.
 
 use wire::Guuid;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
@@ -37,7 +40,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const MAGIC: u32 = u32::from_le_bytes(*b"AFWL");
 
 /// The version of the format that is written.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
+
+/// The oldest version that is read.
+pub const VERSION_MIN: u8 = 1;
 
 /// The length of a header.
 pub const HEADER_BYTES: usize = 64;
@@ -50,6 +56,8 @@ pub(crate) mod kind {
     pub(crate) const SEGMENT: u8 = 1;
     pub(crate) const OPEN: u8 = 2;
     pub(crate) const OP: u8 = 3;
+    pub(crate) const TRIM: u8 = 4;
+    pub(crate) const DELETE: u8 = 5;
 }
 
 const CHECKED_BYTES: usize = HEADER_BYTES - 4;

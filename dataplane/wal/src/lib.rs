@@ -7,10 +7,14 @@
 //! it, drops a last batch that a crash tore, and refuses everything else that does not add up: an
 //! acknowledged op is never left out in silence. [`header`] describes the bytes.
 //!
+//! Segments whose records nobody needs any more are taken away from the front: a [`Trim`] record says so first, and a
+//! log that begins late is believed only with it.
+//!
 //! This crate never does I/O by itself, reads no clock and awaits nothing. Whoever drives it owns the files
 //! and three duties: a batch is reported durable only after its sync; an I/O error on the log stops the
 //! process, for after a failed sync nobody knows what the disk holds, and a second sync may lie; a repair that
-//! recovery asks for is on disk before the first append ([`recover`] sees to that one).
+//! recovery asks for is on disk before the first append ([`recover`] sees to that one). Segments that are removed go
+//! one by one, each durably before the next.
 
 mod batch;
 mod config;
@@ -24,6 +28,7 @@ mod storage;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod trimming;
 mod writer;
 
 pub use config::{
@@ -31,7 +36,7 @@ pub use config::{
     SEGMENT_BYTES_LIMIT,
 };
 pub use error::{AppendError, Damage, RecoverError, RecoveryError};
-pub use record::{Body, Op, Open, Record, SegmentStart};
+pub use record::{Body, Delete, Op, Open, Record, SegmentMark, SegmentStart, Trim};
 pub use recovery::{LogPosition, Progress, Recovered, Recovery, Repair};
 pub use storage::{AlignedBuffer, Storage, parse_segment_file_name, recover, segment_file_name};
 pub use writer::{LogStats, LogWriter, Write, WriteAt};

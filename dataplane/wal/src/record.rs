@@ -6,11 +6,13 @@ use wire::Guuid;
 use wire::varint::{Malformed, Reader, Writer, varint_len};
 
 use crate::config::round_up;
-use crate::header::{HEADER_BYTES, RecordHeader, kind};
+use crate::header::{HEADER_BYTES, RecordHeader, VERSION_MIN, kind};
 
 const GUUID_BYTES: usize = 16;
+const TIME_BYTES: usize = 8;
 const SEGMENT_BODY_BYTES: usize = GUUID_BYTES + 8;
 const OPEN_BODY_BYTES: usize = 16;
+const TRIM_BODY_BYTES: usize = 16;
 
 /// A segment start with its header, as it lies in the log.
 pub(crate) const SEGMENT_RECORD_BYTES: usize = record_bytes(SEGMENT_BODY_BYTES);
@@ -38,6 +40,10 @@ pub enum Body<'a> {
     Open(Open),
     /// An op.
     Op(Op<'a>),
+    /// The segments before one are not needed any more.
+    Trim(Trim),
+    /// A document was deleted.
+    Delete(Delete<'a>),
 }
 
 /// The first record of each segment. Its body: log id (16 bytes), size of the segment (8).
@@ -58,8 +64,28 @@ pub struct Open {
     pub unix_ms: u64,
 }
 
-/// One op of a document. Its body: kind (1 byte), id (16), length of the document id (varint), document id,
-/// payload (the rest); the other fields are in the header.
+/// Says that the segments before one are not needed any more: only when it is durable are they taken away, the oldest
+/// first, and only with it is a log believed that does not begin with segment 0. Its body: segment (4 bytes), header
+/// checksum (4), log sequence number (8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trim {
+    /// The first segment that is kept, and what it begins with: proves that what is found there is what was kept.
+    pub kept: SegmentMark,
+}
+
+/// Where a segment begins in the chain of records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentMark {
+    /// The segment.
+    pub segment: u32,
+    /// The header checksum of the record before its first.
+    pub previous: u32,
+    /// The number of its first record.
+    pub first_lsn: u64,
+}
+
+/// One op of a document. Its body: kind (1 byte), id (16), time (8, not in version 1), length of the document id
+/// (varint), document id, payload (the rest); the other fields are in the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Op<'a> {
     /// The partition that the document is in.
@@ -74,8 +100,29 @@ pub struct Op<'a> {
     pub sequence: u64,
     /// The op's own id: its writer and the writer's counter.
     pub id: Guuid,
+    /// When it was taken, in Unix milliseconds; 0 when nobody knows.
+    pub unix_ms: u64,
     /// The bytes that the client sent.
     pub payload: &'a [u8],
+}
+
+/// A document was deleted: what it held up to here is gone. Its body is that of an op without payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delete<'a> {
+    /// The partition that the document is in.
+    pub partition: u16,
+    /// The epoch of the partition at which it was deleted.
+    pub epoch: u32,
+    /// The document's id.
+    pub document: &'a str,
+    /// The document's kind, as on the wire.
+    pub kind: u8,
+    /// The number that an op would have had in its place.
+    pub sequence: u64,
+    /// Who deleted it.
+    pub id: Guuid,
+    /// When, in Unix milliseconds; 0 when nobody knows.
+    pub unix_ms: u64,
 }
 
 impl SegmentStart {
@@ -106,18 +153,62 @@ impl Open {
     }
 }
 
+impl Trim {
+    pub(crate) const BODY_BYTES: usize = TRIM_BODY_BYTES;
+
+    pub(crate) fn encode(&self, body: &mut Writer<'_>) {
+        body.put(&self.kept.segment.to_le_bytes());
+        body.put(&self.kept.previous.to_le_bytes());
+        body.put(&self.kept.first_lsn.to_le_bytes());
+    }
+
+    fn decode(body: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let segment = u32::from_le_bytes(body.array("first segment kept")?);
+        let previous = u32::from_le_bytes(body.array("its place in the chain")?);
+        let first_lsn = u64::from_le_bytes(body.array("its first record")?);
+        Ok(Self { kept: SegmentMark { segment, previous, first_lsn } })
+    }
+}
+
+impl<'a> Delete<'a> {
+    /// The same as an op with nothing in it.
+    pub(crate) const fn as_op(&self) -> Op<'a> {
+        let Self { partition, epoch, document, kind, sequence, id, unix_ms } = *self;
+        Op { partition, epoch, document, kind, sequence, id, unix_ms, payload: &[] }
+    }
+
+    fn decode(header: &RecordHeader, body: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let Op { partition, epoch, document, kind, sequence, id, unix_ms, payload } = Op::decode(header, body)?;
+        if !payload.is_empty() {
+            return Err(body.malformed("end of the deletion"));
+        }
+        Ok(Self { partition, epoch, document, kind, sequence, id, unix_ms })
+    }
+}
+
 impl<'a> Op<'a> {
     /// The length of the body that this op will have.
     pub(crate) const fn body_bytes(&self) -> usize {
-        1 + GUUID_BYTES + varint_len(self.document.len() as u64) + self.document.len() + self.payload.len()
+        let id_bytes = self.document.len();
+        1 + GUUID_BYTES + TIME_BYTES + varint_len(id_bytes as u64) + id_bytes + self.payload.len()
     }
 
     pub(crate) fn encode(&self, body: &mut Writer<'_>) {
         body.put_u8(self.kind);
         body.put(self.id.as_bytes());
+        body.put(&self.unix_ms.to_le_bytes());
         body.put_varint(self.document.len() as u64);
         body.put(self.document.as_bytes());
         body.put(self.payload);
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { partition, epoch, document, kind, sequence, id, unix_ms, .. } = self;
+        write!(
+            f,
+            "document={document:?} kind={kind} sequence={sequence} partition={partition} epoch={epoch} id={id} \
+             unix_ms={unix_ms}"
+        )
     }
 
     fn decode(header: &RecordHeader, body: &mut Reader<'a>) -> Result<Self, Malformed> {
@@ -127,6 +218,7 @@ impl<'a> Op<'a> {
             sequence: header.sequence.get(),
             kind: body.u8("document kind")?,
             id: Guuid::from_bytes(body.array("op id")?),
+            unix_ms: if header.version == VERSION_MIN { 0 } else { u64::from_le_bytes(body.array("op time")?) },
             document: body.string("document id")?,
             payload: body.rest(),
         })
@@ -141,6 +233,8 @@ impl<'a> Record<'a> {
             kind::SEGMENT => Body::Segment(SegmentStart::decode(&mut reader)?),
             kind::OPEN => Body::Open(Open::decode(&mut reader)?),
             kind::OP => Body::Op(Op::decode(header, &mut reader)?),
+            kind::TRIM if header.version > VERSION_MIN => Body::Trim(Trim::decode(&mut reader)?),
+            kind::DELETE if header.version > VERSION_MIN => Body::Delete(Delete::decode(header, &mut reader)?),
             _ => return Err(reader.malformed("record kind")),
         };
         if !reader.is_empty() {
@@ -164,17 +258,18 @@ impl fmt::Display for Body<'_> {
                 write!(f, "segment log={} segment_bytes={}", start.log_id, start.segment_bytes)
             }
             Self::Open(open) => write!(f, "open incarnation={} unix_ms={}", open.incarnation, open.unix_ms),
-            Self::Op(op) => write!(
-                f,
-                "op document={:?} kind={} sequence={} partition={} epoch={} id={} payload_bytes={}",
-                op.document,
-                op.kind,
-                op.sequence,
-                op.partition,
-                op.epoch,
-                op.id,
-                op.payload.len()
-            ),
+            Self::Trim(trim) => {
+                write!(f, "trim first_segment={} first_lsn={}", trim.kept.segment, trim.kept.first_lsn)
+            }
+            Self::Delete(delete) => {
+                f.write_str("delete ")?;
+                delete.as_op().describe(f)
+            }
+            Self::Op(op) => {
+                f.write_str("op ")?;
+                op.describe(f)?;
+                write!(f, " payload_bytes={}", op.payload.len())
+            }
         }
     }
 }
@@ -192,12 +287,13 @@ mod tests {
             kind: 1,
             sequence: 9,
             id: Guuid::NIL,
+            unix_ms: 4,
             payload: &[1, 2],
         };
         assert_eq!(
             Record { lsn: 4, body: Body::Op(op) }.to_string(),
             "4 op document=\"a b\" kind=1 sequence=9 partition=7 epoch=2 \
-             id=00000000-0000-0000-0000-000000000000 payload_bytes=2"
+             id=00000000-0000-0000-0000-000000000000 unix_ms=4 payload_bytes=2"
         );
         let open = Body::Open(Open { incarnation: 3, unix_ms: 5 });
         assert_eq!(open.to_string(), "open incarnation=3 unix_ms=5");

@@ -7,8 +7,8 @@ use zerocopy::FromBytes;
 
 use crate::config::{BATCH_BYTES_LIMIT, BLOCK_BYTES, RECORD_BODY_BYTES_LIMIT, SECTOR_BYTES, round_up};
 use crate::error::{Damage, RecoveryError};
-use crate::header::{HEADER_BYTES, RecordHeader, Seed, VERSION, kind};
-use crate::record::{Body, Record, SEGMENT_RECORD_BYTES, record_bytes};
+use crate::header::{HEADER_BYTES, RecordHeader, Seed, VERSION, VERSION_MIN, kind};
+use crate::record::{Body, Record, SEGMENT_RECORD_BYTES, SegmentMark, Trim, record_bytes};
 use crate::tail::{Tail, is_torn, is_zero};
 
 /// Where a log continues.
@@ -59,6 +59,11 @@ pub struct Progress {
 pub struct Recovered {
     /// Where it continues. Segment files behind `position.segment` hold nothing and are to be made ready anew.
     pub position: LogPosition,
+    /// The segments with anything in them, in order.
+    pub segments: Vec<SegmentMark>,
+    /// The first segment that the log still needs: those before it are there because a crash came before they were
+    /// taken away.
+    pub first_kept: u32,
     /// What to do first, if a crash tore the last batch.
     pub repair: Option<Repair>,
     /// What was read.
@@ -76,7 +81,11 @@ pub struct Recovery {
     seed: Seed,
     /// The end of the last complete batch.
     position: LogPosition,
-    segment_next: u32,
+    /// The first segment that there is, and the current one.
+    first: Option<u32>,
+    segment: u32,
+    segments: Vec<SegmentMark>,
+    trim: Option<Trim>,
     /// Bytes of the current segment that are not done with; the first one lies at `base`.
     buffer: Vec<u8>,
     done: usize,
@@ -109,7 +118,10 @@ impl Recovery {
             log_id,
             seed: Seed::of(log_id),
             position: LogPosition::START,
-            segment_next: 0,
+            first: None,
+            segment: 0,
+            segments: Vec::new(),
+            trim: None,
             buffer: Vec::new(),
             done: 0,
             base: 0,
@@ -119,12 +131,15 @@ impl Recovery {
         }
     }
 
-    /// A segment begins. They must come without a gap, from 0.
+    /// A segment begins. They must come without a gap; that the first is not 0 must be explained by a
+    /// [`Trim`] that is read before [`finish`](Self::finish).
     pub fn handle_segment_start(&mut self, segment: u32) -> Result<(), RecoveryError> {
-        if segment != self.segment_next {
-            return Err(RecoveryError::Hole { missing: self.segment_next, found: segment });
+        if self.first.is_none() {
+            self.first = Some(segment);
+        } else if self.segment.checked_add(1) != Some(segment) {
+            return Err(RecoveryError::Hole { missing: self.segment.saturating_add(1), found: segment });
         }
-        self.segment_next += 1;
+        self.segment = segment;
         self.progress.segments += 1;
         self.buffer.clear();
         (self.done, self.base) = (0, 0);
@@ -160,13 +175,17 @@ impl Recovery {
     }
 
     /// All segments have been read.
-    #[must_use]
-    pub fn finish(self) -> Recovered {
+    pub fn finish(self) -> Result<Recovered, RecoveryError> {
+        let first_kept = self.trim.map_or(0, |trim| trim.kept.segment);
+        if let Some(found) = self.first.filter(|&first| first > first_kept) {
+            return Err(RecoveryError::Hole { missing: first_kept, found });
+        }
         let repair = self.tail.map(|tail| Repair {
             segment: tail.segment,
             range: tail.cut..tail.dirty_end.next_multiple_of(BLOCK_BYTES as u64),
         });
-        Recovered { position: self.position, repair, progress: self.progress }
+        let Self { position, segments, progress, .. } = self;
+        Ok(Recovered { position, segments, first_kept, repair, progress })
     }
 
     /// How far reading has come.
@@ -176,7 +195,7 @@ impl Recovery {
     }
 
     const fn segment(&self) -> u32 {
-        self.segment_next - 1
+        self.segment
     }
 
     /// Where the record that is read next lies in the segment.
@@ -269,13 +288,16 @@ impl Recovery {
     }
 
     /// Whether a record with a sound header follows the one before it, and was written to this place.
-    fn check_header(&self, header: &RecordHeader) -> Result<(), RecoveryError> {
+    fn check_header(&mut self, header: &RecordHeader) -> Result<(), RecoveryError> {
         let (segment, offset) = (self.segment(), self.offset());
-        if header.version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&header.version) {
             return Err(RecoveryError::Version { segment, offset, found: header.version });
         }
         let body_bytes = header.body_bytes.get() as usize;
         let begins_segment = offset == 0;
+        if begins_segment && header.kind == kind::SEGMENT && self.progress.records == 0 {
+            self.begin_trimmed(header);
+        }
         let place = if !header.is_at(segment, offset) {
             Some("place")
         } else if header.batch.get() != self.position.batch + 1 {
@@ -303,14 +325,25 @@ impl Recovery {
         Ok(())
     }
 
+    /// What a log that was trimmed continues is taken from its first record: the [`Trim`] record vouches for it.
+    fn begin_trimmed(&mut self, header: &RecordHeader) {
+        if self.first.is_none_or(|first| first == 0 || first != self.segment) {
+            return;
+        }
+        self.position.lsn = header.lsn.get().saturating_sub(1);
+        self.position.batch = header.batch.get().saturating_sub(1);
+        self.position.chain = header.previous.get();
+        self.begin_batch();
+    }
+
     /// A segment start must name this log, and the segment that comes next in it.
     fn check_segment_start(&self, header: &RecordHeader) -> Result<(), RecoveryError> {
         if header.kind != kind::SEGMENT {
             return Ok(());
         }
         self.check_log_id()?;
-        let expected = if self.position.lsn == 0 { 0 } else { self.position.segment + 1 };
-        if self.segment() != expected {
+        let expected = self.segments.last().map_or(self.first, |last| last.segment.checked_add(1));
+        if Some(self.segment()) != expected {
             return Err(self.corrupt(Damage::OutOfPlace("segment")));
         }
         Ok(())
@@ -351,8 +384,22 @@ impl Recovery {
                     return Err(RecoveryError::Corrupt { segment: self.segment(), offset, damage });
                 }
             };
-            if let Body::Open(open) = record.body {
-                self.position.incarnation = open.incarnation;
+            match record.body {
+                Body::Open(open) => self.position.incarnation = open.incarnation,
+                Body::Segment(_) => self.segments.push(SegmentMark {
+                    segment: self.segment,
+                    previous: header.previous.get(),
+                    first_lsn: record.lsn,
+                }),
+                Body::Trim(trim) => {
+                    if !is_possible(&trim, self.trim.as_ref(), self.first.unwrap_or(0), &self.segments) {
+                        let offset = self.base + at as u64;
+                        let damage = Damage::OutOfPlace("first segment kept");
+                        return Err(RecoveryError::Corrupt { segment: self.segment, offset, damage });
+                    }
+                    self.trim = Some(trim);
+                }
+                Body::Op(_) | Body::Delete(_) => {}
             }
             on_record(&record);
             self.progress.records += 1;
@@ -394,4 +441,13 @@ impl Recovery {
         }
         Ok(())
     }
+}
+
+/// Whether this log can say so: a trim goes forward, never beyond the segment that it is in, and what it kept is what
+/// was found.
+fn is_possible(trim: &Trim, before: Option<&Trim>, first: u32, segments: &[SegmentMark]) -> bool {
+    let kept = trim.kept;
+    let goes_forward = before.is_none_or(|before| kept.segment > before.kept.segment);
+    let is_gone = kept.segment < first;
+    goes_forward && (is_gone || segments.contains(&kept))
 }

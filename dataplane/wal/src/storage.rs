@@ -65,7 +65,7 @@ pub fn recover<S: Storage>(
         }
         recovery.handle_segment_end(&mut on_record)?;
     }
-    let recovered = recovery.finish();
+    let recovered = recovery.finish()?;
     if let Some(repair) = &recovered.repair {
         storage.zero(repair.segment, repair.range.clone()).map_err(RecoverError::Storage)?;
         storage.sync(repair.segment).map_err(RecoverError::Storage)?;

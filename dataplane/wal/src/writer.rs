@@ -8,9 +8,10 @@ use crate::batch::Batch;
 use crate::config::{BLOCK_BYTES, ConfigError, LogConfig, round_up};
 use crate::error::AppendError;
 use crate::header::{MAGIC, RecordHeader, Seed, VERSION, kind};
-use crate::record::{Op, Open, SEGMENT_RECORD_BYTES, SegmentStart, record_bytes};
-use crate::recovery::LogPosition;
+use crate::record::{Delete, Op, Open, SEGMENT_RECORD_BYTES, SegmentMark, SegmentStart, Trim, record_bytes};
+use crate::recovery::{LogPosition, Recovered};
 use crate::storage::AlignedBuffer;
+use crate::trimming::Trimming;
 
 /// Buffers kept for reuse: one in flight, one closed behind it, one that gathers.
 const POOLED_BUFFERS: usize = 3;
@@ -74,11 +75,25 @@ pub struct LogWriter<B> {
     durable_lsn: u64,
     /// Segments below this one have been named as wanted.
     segments_named: u32,
+    trimming: Trimming,
     stats: LogStats,
 }
 
 impl<B: AlignedBuffer> LogWriter<B> {
-    /// Continues a log behind `position`, which recovery found, or begins one at [`LogPosition::START`].
+    /// Continues a log that was read back. `allocate` makes buffers of exactly the given length in bytes, a multiple of
+    /// [`BLOCK_BYTES`].
+    pub fn recovered(
+        config: LogConfig,
+        recovered: &Recovered,
+        allocate: impl FnMut(usize) -> B + 'static,
+    ) -> Result<Self, ConfigError> {
+        let mut writer = Self::new(config, recovered.position, allocate)?;
+        writer.trimming = Trimming::recovered(&recovered.segments, recovered.first_kept);
+        Ok(writer)
+    }
+
+    /// Continues a log behind `position`, or begins one at [`LogPosition::START`]. Of segments before it nothing is
+    /// known, so that they, and all that follow, are kept.
     /// `allocate` makes buffers of exactly the given length in bytes, a multiple of [`BLOCK_BYTES`].
     pub fn new(
         config: LogConfig,
@@ -97,6 +112,7 @@ impl<B: AlignedBuffer> LogWriter<B> {
             in_flight: None,
             durable_lsn: position.lsn,
             segments_named: position.segment,
+            trimming: if position.lsn == 0 { Trimming::default() } else { Trimming::keep_all() },
             next: position,
             stats: LogStats::default(),
         })
@@ -112,6 +128,49 @@ impl<B: AlignedBuffer> LogWriter<B> {
             ..RecordHeader::default()
         };
         self.append(header, op.body_bytes(), |body| op.encode(body))
+    }
+
+    /// Appends the deletion of a document and returns its number in the log.
+    pub fn append_delete(&mut self, delete: &Delete<'_>) -> Result<u64, AppendError> {
+        let op = delete.as_op();
+        let header = RecordHeader {
+            kind: kind::DELETE,
+            partition: op.partition.into(),
+            epoch: op.epoch.into(),
+            sequence: op.sequence.into(),
+            ..RecordHeader::default()
+        };
+        self.append(header, op.body_bytes(), |body| op.encode(body))
+    }
+
+    /// Nobody needs the records below `lsn` any more: the segments that hold no others may go, though never one that is
+    /// not durable to its end. They are named by [`poll_segment_removed`](Self::poll_segment_removed) once the disk
+    /// knows that they are not missed. A number below an earlier one changes nothing.
+    pub fn handle_trim_below(&mut self, lsn: u64) {
+        self.trimming.handle_trim_below(lsn);
+        self.trim();
+    }
+
+    /// A segment that nobody needs any more, the oldest first. Each is taken away, durably, before the next.
+    pub fn poll_segment_removed(&mut self) -> Option<u32> {
+        self.trimming.poll_removed()
+    }
+
+    /// Appends the note that segments are not needed, if there are any. When the queue is full, a batch that becomes
+    /// durable gives the next chance.
+    fn trim(&mut self) {
+        let Some(kept) = self.trimming.due(self.durable_lsn) else { return };
+        let header = RecordHeader { kind: kind::TRIM, ..RecordHeader::default() };
+        if let Ok(lsn) = self.append(header, Trim::BODY_BYTES, |body| Trim { kept }.encode(body)) {
+            self.trimming.begin(kept, lsn);
+        }
+    }
+
+    /// Bytes of the segments that are kept, as far as they are used.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        let whole = self.next.segment.saturating_sub(self.trimming.first_kept());
+        u64::from(whole) * self.config.segment_bytes + self.next.offset
     }
 
     /// Appends the note that the log was opened: the first record after each recovery. Nobody is told the
@@ -152,6 +211,7 @@ impl<B: AlignedBuffer> LogWriter<B> {
         assert_eq!(self.in_flight.take(), Some(at), "a batch became durable that is not in flight");
         assert_eq!(at.first_lsn, self.durable_lsn + 1, "batches become durable in order");
         self.durable_lsn = at.last_lsn;
+        self.trimming.handle_durable(at.last_lsn);
         self.closed_bytes -= at.bytes;
         self.stats.batches += 1;
         self.stats.batch_bytes += at.bytes as u64;
@@ -161,6 +221,7 @@ impl<B: AlignedBuffer> LogWriter<B> {
                 self.pool.push(buffer);
             }
         }
+        self.trim();
         self.durable_lsn
     }
 
@@ -253,9 +314,10 @@ impl<B: AlignedBuffer> LogWriter<B> {
         let needed = if begins_segment { SEGMENT_RECORD_BYTES + bytes } else { bytes };
         let buffer = self.take_buffer(round_up(needed, BLOCK_BYTES));
         self.next.batch += 1;
-        let LogPosition { segment, offset, batch, lsn, .. } = self.next;
+        let LogPosition { segment, offset, batch, lsn, chain, .. } = self.next;
         self.gathering = Some(Batch::new(buffer, segment, offset, batch, lsn + 1));
         if begins_segment {
+            self.trimming.handle_segment_start(SegmentMark { segment, previous: chain, first_lsn: lsn + 1 });
             let start = SegmentStart { log_id: self.config.log_id, segment_bytes };
             let header = RecordHeader { kind: kind::SEGMENT, ..RecordHeader::default() };
             self.put(header, SegmentStart::BODY_BYTES, |body| start.encode(body));

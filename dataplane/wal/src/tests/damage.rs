@@ -41,14 +41,14 @@ fn the_operator_is_told_of_the_wrong_damage() {
     log.op(100);
     log.op(100);
     log.flush();
-    // A segment start of 88 bytes and an open record of 80, then two ops of 64 + 129 bytes with their padding.
+    // A segment start of 88 bytes and an open record of 80, then two ops of 64 + 137 bytes with their padding.
     let first = 168;
-    let second = first + 200;
+    let second = first + 208;
     let cases = [
         (first + 20..first + 21, 0x55, first, Damage::Header),
         (first + 80..first + 81, 0x55, first, Damage::Body),
         (second..second + 64, 0, second, Damage::Missing),
-        (second + 200..second + 201, 0x55, second, Damage::Padding),
+        (second + 208..second + 209, 0x55, second, Damage::Padding),
     ];
     for (range, byte, offset, damage) in cases {
         let mut disk = log.disk.clone();
@@ -195,11 +195,12 @@ fn a_newer_version_is_read_as_damage() {
     let mut log = durable_log();
     let bytes = log.disk.segment_mut(0).unwrap();
     let (header, _) = RecordHeader::mut_from_prefix(bytes).unwrap();
-    header.version = 2;
+    header.version = 3;
     header.seal(Seed::of(log_id()));
     let error = read_back(&mut log.disk).unwrap_err();
-    assert_eq!(error, RecoveryError::Version { segment: 0, offset: 0, found: 2 });
-    assert!(error.to_string().contains("version 2") && error.to_string().contains("version 1"));
+    assert_eq!(error, RecoveryError::Version { segment: 0, offset: 0, found: 3 });
+    let text = error.to_string();
+    assert!(text.contains("version 3") && text.contains("versions 1 to 2"), "{text}");
 }
 
 #[test]
@@ -232,6 +233,7 @@ fn a_payload_that_looks_like_the_log_stops_the_node() {
             kind: 2,
             sequence: 1,
             id: Guuid::NIL,
+            unix_ms: 0,
             payload: &forged,
         })
         .unwrap();

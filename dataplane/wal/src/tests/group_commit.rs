@@ -79,7 +79,7 @@ fn a_record_above_the_limit_is_taken() {
     let mut log = Log::new();
     let error = log.try_op(8 * BLOCK_BYTES).unwrap_err();
     assert!(matches!(error, AppendError::TooLarge { .. }), "{error}");
-    let lsn = log.op(8 * BLOCK_BYTES - 29);
+    let lsn = log.op(8 * BLOCK_BYTES - 37);
     log.flush();
     assert_eq!(log.writer.durable_lsn(), lsn);
     assert_eq!(read_back(&mut log.disk).unwrap().1.len(), 1);

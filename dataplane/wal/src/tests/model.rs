@@ -95,6 +95,6 @@ proptest! {
             recovery.handle_segment_end(&mut count).unwrap();
         }
         prop_assert_eq!(read, ops.len());
-        prop_assert_eq!(recovery.finish(), expected);
+        prop_assert_eq!(recovery.finish().unwrap(), expected);
     }
 }
