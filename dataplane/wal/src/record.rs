@@ -178,7 +178,8 @@ impl<'a> Delete<'a> {
     }
 
     fn decode(header: &RecordHeader, body: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let Op { partition, epoch, document, kind, sequence, id, unix_ms, payload } = Op::decode(header, body)?;
+        let Op { partition, epoch, document, kind, sequence, id, unix_ms, payload } =
+            Op::decode(header, body)?;
         if !payload.is_empty() {
             return Err(body.malformed("end of the deletion"));
         }
@@ -218,7 +219,11 @@ impl<'a> Op<'a> {
             sequence: header.sequence.get(),
             kind: body.u8("document kind")?,
             id: Guuid::from_bytes(body.array("op id")?),
-            unix_ms: if header.version == VERSION_MIN { 0 } else { u64::from_le_bytes(body.array("op time")?) },
+            unix_ms: if header.version == VERSION_MIN {
+                0
+            } else {
+                u64::from_le_bytes(body.array("op time")?)
+            },
             document: body.string("document id")?,
             payload: body.rest(),
         })
@@ -234,7 +239,9 @@ impl<'a> Record<'a> {
             kind::OPEN => Body::Open(Open::decode(&mut reader)?),
             kind::OP => Body::Op(Op::decode(header, &mut reader)?),
             kind::TRIM if header.version > VERSION_MIN => Body::Trim(Trim::decode(&mut reader)?),
-            kind::DELETE if header.version > VERSION_MIN => Body::Delete(Delete::decode(header, &mut reader)?),
+            kind::DELETE if header.version > VERSION_MIN => {
+                Body::Delete(Delete::decode(header, &mut reader)?)
+            }
             _ => return Err(reader.malformed("record kind")),
         };
         if !reader.is_empty() {
