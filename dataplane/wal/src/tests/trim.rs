@@ -86,11 +86,11 @@ fn a_record_that_is_not_durable_is_trimmed() {
 fn a_crash_at_some_step_of_a_trim_loses_ops_or_the_log() {
     let (log, first_lsns) = long_log();
     let all = log.sequence;
-    for below in 1..first_lsns.len() {
+    for (below, &first_lsn) in first_lsns.iter().enumerate().skip(1) {
         // The trim record never leaves, or not all of its sectors arrive.
         for kept in 0..8 {
             let mut log = Log { disk: log.disk.clone(), ..recovered_at(log.disk.clone(), all) };
-            log.writer.handle_trim_below(first_lsns[below]);
+            log.writer.handle_trim_below(first_lsn);
             log.write().expect("the trim record");
             log.disk.crash(|index| index < kept);
             let (recovered, ops) = read_back(&mut log.disk).unwrap();
@@ -100,7 +100,7 @@ fn a_crash_at_some_step_of_a_trim_loses_ops_or_the_log() {
         // The record is durable, and only some of the segments are gone.
         for gone in 0..=below as u32 {
             let mut log = recovered_at(log.disk.clone(), all);
-            log.writer.handle_trim_below(first_lsns[below]);
+            log.writer.handle_trim_below(first_lsn);
             log.flush();
             for _ in 0..gone {
                 let segment = log.writer.poll_segment_removed().expect("a segment");
