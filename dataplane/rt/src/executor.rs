@@ -123,7 +123,7 @@ pub fn allowed_cores() -> Vec<usize> {
     CORES.get_or_init(current_cores).clone()
 }
 
-fn current_cores() -> Vec<usize> {
+pub(crate) fn current_cores() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
@@ -142,13 +142,18 @@ pub fn pin_current_thread(core: usize) -> Result<()> {
 
 /// Lets the calling thread run on every allowed core: a thread starts with the mask of the shard that made it.
 pub(crate) fn unpin_current_thread() {
+    set_affinity(&allowed_cores());
+}
+
+/// Lets the calling thread, and those that it starts from now on, run on `cores` only.
+pub(crate) fn set_affinity(cores: &[usize]) {
     // SAFETY: all-zero is an empty, valid set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for core in allowed_cores().into_iter().filter(|core| *core < libc::CPU_SETSIZE as usize) {
+    for core in cores.iter().copied().filter(|core| *core < libc::CPU_SETSIZE as usize) {
         // SAFETY: the index is inside the set, checked above.
         unsafe { libc::CPU_SET(core, &mut set) };
     }
-    // SAFETY: `set` is readable for its size; 0 is the calling thread. On failure it stays pinned, and slower.
+    // SAFETY: `set` is readable for its size; 0 is the calling thread. On failure it stays where it was, and slower.
     unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
 }
 

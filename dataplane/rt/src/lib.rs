@@ -15,6 +15,7 @@
 
 mod address;
 mod allocations;
+mod background;
 mod clock;
 mod cycles;
 mod data_dir;
@@ -31,6 +32,7 @@ mod slice;
 mod socket;
 
 pub use allocations::{CountingAllocator, thread_allocations};
+pub use background::step_aside;
 pub use clock::{Clock, entropy, unix_ms};
 pub use cycles::CycleClock;
 pub use data_dir::{DataDir, RESET_KEY_BYTES};
