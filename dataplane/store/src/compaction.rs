@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use fjall::Guard;
-use statesync::jobs::StoredDocument;
 use statesync::StoreWrite;
+use statesync::jobs::StoredDocument;
 
 use crate::key::{self, BaseAt, Chunk};
 use crate::store::FjallStore;
@@ -101,7 +101,7 @@ impl FjallStore {
             let (document, chunk) = Chunk::of(&key)?;
             match documents.last_mut() {
                 Some((last, chunks)) if last == document => chunks.push(chunk),
-                _ if count >= KEYS_PER_STEP && !documents.is_empty() => break,
+                Some(_) if count >= KEYS_PER_STEP => break,
                 _ => documents.push((document.to_owned(), vec![chunk])),
             }
         }
@@ -134,7 +134,8 @@ impl FjallStore {
         let merged = head.as_ref().map_or(u64::MAX, |head| head.base.sequence);
         let plan = history.plan(merged, &versions);
         if plan.wants_base
-            && let Some(StoredDocument { base, .. }) = head.as_ref().filter(|head| !head.base.state.is_empty())
+            && let Some(StoredDocument { base, .. }) =
+                head.as_ref().filter(|head| !head.base.state.is_empty())
         {
             let write = StoreWrite::HistoryBase { document, unix_ms: now_unix_ms, base };
             self.commit(|batch| batch.put(&write))?;
@@ -206,7 +207,8 @@ impl History<'_> {
             return Plan { chunks: Vec::new(), bases, wants_base };
         };
         let needed: Vec<_> = versions.iter().map(|&version| (self.base_before(version), version)).collect();
-        let is_needed = |chunk: &&Chunk| needed.iter().any(|&(from, to)| chunk.last > from && chunk.first <= to);
+        let is_needed =
+            |chunk: &&Chunk| needed.iter().any(|&(from, to)| chunk.last > from && chunk.first <= to);
         let gone = self.chunks.iter().filter(|chunk| chunk.last <= cut);
         let chunks: Vec<_> = gone.filter(|chunk| !is_needed(chunk)).copied().collect();
         Plan { chunks, bases: self.thinned_bases(cut, versions), wants_base: false }

@@ -1,8 +1,8 @@
 //! How what is known of a document is laid out: heads, tombstones, chunks of history, merged states, versions.
 
 use bytes::Bytes;
-use statesync::jobs::{Base, Figures, HistoryOp, StoredDocument, Tombstone, Version, WriterMark};
 use statesync::HistoryBase;
+use statesync::jobs::{Base, Figures, HistoryOp, StoredDocument, Tombstone, Version, WriterMark};
 use wire::Guuid;
 use wire::sync::DocumentKind;
 

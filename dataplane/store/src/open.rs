@@ -85,7 +85,8 @@ impl Tables {
 
     fn check_identity(&self, path: &Path, log_id: Guuid) -> Result<(), StoreError> {
         let found = self.about.get(IDENTITY_KEY).map_err(|source| engine_error(path, "read", source))?;
-        let foreign = |found: String| StoreError::Foreign { path: path.into(), found, wanted: log_id.to_string() };
+        let foreign =
+            |found: String| StoreError::Foreign { path: path.into(), found, wanted: log_id.to_string() };
         let found = found.ok_or_else(|| foreign("none".to_owned()))?;
         let mut reader = Reader::open_as(Kind::Store, "", IDENTITY_KEY, found.into())?;
         let found = Guuid::from_bytes(reader.array()?);
@@ -99,7 +100,9 @@ fn create(path: &Path, log_id: Guuid, config: &StoreConfig) -> Result<(), StoreE
     let making = path.with_extension(NEW_SUFFIX);
     let failed = |doing| io_error(path, doing);
     match fs::remove_dir_all(&making) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove half a store")(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove half a store")(error));
+        }
         _ => {}
     }
     fs::create_dir_all(&making).map_err(failed("make its directory"))?;

@@ -138,7 +138,12 @@ impl FjallStore {
         }
     }
 
-    pub(crate) fn get(&self, table: &Keyspace, document: &str, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    pub(crate) fn get(
+        &self,
+        table: &Keyspace,
+        document: &str,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
         let found = table.get(key).map_err(|source| self.read_error(document, source))?;
         Ok(found.map(Bytes::from))
     }
@@ -156,9 +161,9 @@ impl FjallStore {
         from: u64,
     ) -> Result<impl Iterator<Item = Result<(Chunk, Vec<HistoryOp>), StoreError>>, StoreError> {
         let history = &self.tables()?.history;
-        let first = self.last_key(history, document, from)?.filter(|key| {
-            Chunk::of(key).is_ok_and(|(_, chunk)| chunk.last >= from)
-        });
+        let first = self
+            .last_key(history, document, from)?
+            .filter(|key| Chunk::of(key).is_ok_and(|(_, chunk)| chunk.last >= from));
         let begin = first.unwrap_or_else(|| key::at(document, from));
         let end = key::at(document, u64::MAX);
         Ok(history.range(begin..end).map(move |guard| {
@@ -169,14 +174,24 @@ impl FjallStore {
     }
 
     /// The last key of a document in `table` whose sequence number is at most `sequence`.
-    fn last_key(&self, table: &Keyspace, document: &str, sequence: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    fn last_key(
+        &self,
+        table: &Keyspace,
+        document: &str,
+        sequence: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let end = key::at(document, sequence.saturating_add(1));
         let found = table.range(key::at(document, 0)..end).next_back().map(Guard::key).transpose();
         let found = found.map_err(|source| self.read_error(document, source))?;
         Ok(found.map(|key| key.to_vec()))
     }
 
-    fn read_history(&self, document: &str, from: u64, bytes_max: usize) -> Result<Vec<HistoryOp>, StoreError> {
+    fn read_history(
+        &self,
+        document: &str,
+        from: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<HistoryOp>, StoreError> {
         let (mut found, mut bytes, mut next) = (Vec::new(), 0, from);
         for chunk in self.chunks_from(document, from)? {
             for op in chunk?.1.into_iter().skip_while(|op| op.sequence < from) {
@@ -221,7 +236,11 @@ impl FjallStore {
             let key = chunk.key(document);
             let value = self.get(&self.tables()?.history, document, &key)?.unwrap_or_default();
             let ops = document::decode_ops(document, &key, value)?;
-            return Ok(ops.iter().take_while(|op| op.unix_ms <= unix_ms).last().map_or(last, |op| Some(op.sequence)));
+            return Ok(ops
+                .iter()
+                .take_while(|op| op.unix_ms <= unix_ms)
+                .last()
+                .map_or(last, |op| Some(op.sequence)));
         }
         Ok(last)
     }
@@ -300,7 +319,11 @@ impl Batch<'_> {
                 }
                 let value = document::encode_tombstone(&key, kind, sequence, tombstone);
                 self.changes.insert(&self.tables.heads, key, value);
-                self.changes.insert(&self.tables.deleted, key::deleted(tombstone.unix_ms, document), Bytes::new());
+                self.changes.insert(
+                    &self.tables.deleted,
+                    key::deleted(tombstone.unix_ms, document),
+                    Bytes::new(),
+                );
             }
         }
         Ok(())

@@ -83,7 +83,8 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Checks the envelope of a value of `document`; the body comes with the kind.
     pub(crate) fn open(document: &'a str, key: &[u8], value: Bytes) -> Result<(u8, Self), StoreError> {
-        let damaged = |what: &str| StoreError::Damaged { document: document.to_owned(), what: what.to_owned() };
+        let damaged =
+            |what: &str| StoreError::Damaged { document: document.to_owned(), what: what.to_owned() };
         if value.len() < ENVELOPE_BYTES {
             return Err(damaged("a value is cut short"));
         }
@@ -93,14 +94,23 @@ impl<'a> Reader<'a> {
         }
         // After the checksum, which no version moves: a flipped bit is not a newer version.
         if value[0] > VERSION {
-            return Err(StoreError::TooNew { document: document.to_owned(), found: value[0], known: VERSION });
+            return Err(StoreError::TooNew {
+                document: document.to_owned(),
+                found: value[0],
+                known: VERSION,
+            });
         }
         let kind = value[1];
         Ok((kind, Self { document, rest: value.slice(ENVELOPE_BYTES..) }))
     }
 
     /// The same, when only one kind can be there.
-    pub(crate) fn open_as(kind: Kind, document: &'a str, key: &[u8], value: Bytes) -> Result<Self, StoreError> {
+    pub(crate) fn open_as(
+        kind: Kind,
+        document: &'a str,
+        key: &[u8],
+        value: Bytes,
+    ) -> Result<Self, StoreError> {
         let (found, reader) = Self::open(document, key, value)?;
         if found == kind as u8 { Ok(reader) } else { Err(reader.damaged("a value is of another kind")) }
     }
