@@ -52,7 +52,7 @@ pub(crate) fn encode_tombstone(key: &[u8], kind: DocumentKind, sequence: u64, to
 }
 
 /// The state in it is a slice of `value`.
-pub(crate) fn decode_head(document: &str, key: &[u8], value: Bytes) -> Result<StoredDocument, StoreError> {
+pub(crate) fn decode_head(document: &str, key: &[u8], value: &Bytes) -> Result<StoredDocument, StoreError> {
     let (found, mut reader) = Reader::open(document, key, value)?;
     if found == Kind::Tombstone as u8 {
         return decode_tombstone(reader);
@@ -116,7 +116,7 @@ pub(crate) fn encode_ops(key: &[u8], ops: &[HistoryOp]) -> Bytes {
 }
 
 /// The payloads are slices of `value`.
-pub(crate) fn decode_ops(document: &str, key: &[u8], value: Bytes) -> Result<Vec<HistoryOp>, StoreError> {
+pub(crate) fn decode_ops(document: &str, key: &[u8], value: &Bytes) -> Result<Vec<HistoryOp>, StoreError> {
     let mut reader = Reader::open_as(Kind::History, document, key, value)?;
     let op = |reader: &mut Reader<'_>| -> Result<_, StoreError> {
         let (sequence, op_id) = (reader.u64()?, Guuid::from_bytes(reader.array()?));
@@ -135,7 +135,7 @@ pub(crate) fn encode_base(key: &[u8], unix_ms: u64, base: &Base) -> Bytes {
     writer.finish(key)
 }
 
-pub(crate) fn decode_base(document: &str, key: &[u8], value: Bytes) -> Result<HistoryBase, StoreError> {
+pub(crate) fn decode_base(document: &str, key: &[u8], value: &Bytes) -> Result<HistoryBase, StoreError> {
     let mut reader = Reader::open_as(Kind::Base, document, key, value)?;
     let base = HistoryBase { sequence: reader.u64()?, unix_ms: reader.u64()?, state: reader.bytes()? };
     reader.finish()?;
@@ -149,7 +149,7 @@ pub(crate) fn encode_version(key: &[u8], version: &Version) -> Bytes {
     writer.finish(key)
 }
 
-pub(crate) fn decode_version(document: &str, key: &[u8], value: Bytes) -> Result<Version, StoreError> {
+pub(crate) fn decode_version(document: &str, key: &[u8], value: &Bytes) -> Result<Version, StoreError> {
     let mut reader = Reader::open_as(Kind::Version, document, key, value)?;
     let (_, name) = crate::key::split(key)?;
     let name = std::str::from_utf8(name).map_err(|_| reader.damaged("a version's name is no text"))?.into();

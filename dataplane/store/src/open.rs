@@ -88,7 +88,7 @@ impl Tables {
         let foreign =
             |found: String| StoreError::Foreign { path: path.into(), found, wanted: log_id.to_string() };
         let found = found.ok_or_else(|| foreign("none".to_owned()))?;
-        let mut reader = Reader::open_as(Kind::Store, "", IDENTITY_KEY, found.into())?;
+        let mut reader = Reader::open_as(Kind::Store, "", IDENTITY_KEY, &found.into())?;
         let found = Guuid::from_bytes(reader.array()?);
         if found == log_id { Ok(()) } else { Err(foreign(found.to_string())) }
     }

@@ -151,7 +151,7 @@ impl FjallStore {
     pub(crate) fn read_head(&self, document: &str) -> Result<Option<StoredDocument>, StoreError> {
         let key = key::document(document);
         let found = self.get(&self.tables()?.heads, document, &key)?;
-        found.map(|value| document::decode_head(document, &key, value)).transpose()
+        found.map(|value| document::decode_head(document, &key, &value)).transpose()
     }
 
     /// The chunks of a document that end with `from` or later, in order.
@@ -169,7 +169,7 @@ impl FjallStore {
         Ok(history.range(begin..end).map(move |guard| {
             let (key, value) = guard.into_inner().map_err(|source| self.read_error(document, source))?;
             let (_, chunk) = Chunk::of(&key)?;
-            Ok((chunk, document::decode_ops(document, &key, value.into())?))
+            Ok((chunk, document::decode_ops(document, &key, &value.into())?))
         }))
     }
 
@@ -210,7 +210,7 @@ impl FjallStore {
         let bases = &self.tables()?.bases;
         let Some(key) = self.last_key(bases, document, sequence)? else { return Ok(None) };
         let found = self.get(bases, document, &key)?;
-        found.map(|value| document::decode_base(document, &key, value)).transpose()
+        found.map(|value| document::decode_base(document, &key, &value)).transpose()
     }
 
     /// The chunks of a document, by their keys alone.
@@ -235,7 +235,7 @@ impl FjallStore {
             }
             let key = chunk.key(document);
             let value = self.get(&self.tables()?.history, document, &key)?.unwrap_or_default();
-            let ops = document::decode_ops(document, &key, value)?;
+            let ops = document::decode_ops(document, &key, &value)?;
             return Ok(ops
                 .iter()
                 .take_while(|op| op.unix_ms <= unix_ms)
@@ -249,7 +249,7 @@ impl FjallStore {
         let entries = self.tables()?.versions.prefix(key::document(document));
         let version = |guard: Guard| {
             let (key, value) = guard.into_inner().map_err(|source| self.read_error(document, source))?;
-            document::decode_version(document, &key, value.into())
+            document::decode_version(document, &key, &value.into())
         };
         let mut versions = entries.map(version).collect::<Result<Vec<_>, _>>()?;
         versions.sort_by_key(|version| version.sequence);

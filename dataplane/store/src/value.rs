@@ -82,14 +82,14 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Checks the envelope of a value of `document`; the body comes with the kind.
-    pub(crate) fn open(document: &'a str, key: &[u8], value: Bytes) -> Result<(u8, Self), StoreError> {
+    pub(crate) fn open(document: &'a str, key: &[u8], value: &Bytes) -> Result<(u8, Self), StoreError> {
         let damaged =
             |what: &str| StoreError::Damaged { document: document.to_owned(), what: what.to_owned() };
         if value.len() < ENVELOPE_BYTES {
             return Err(damaged("a value is cut short"));
         }
         let stored = u32::from_le_bytes([value[4], value[5], value[6], value[7]]);
-        if stored != checksum(key, &value) {
+        if stored != checksum(key, value) {
             return Err(damaged("a checksum is wrong"));
         }
         // After the checksum, which no version moves: a flipped bit is not a newer version.
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
         kind: Kind,
         document: &'a str,
         key: &[u8],
-        value: Bytes,
+        value: &Bytes,
     ) -> Result<Self, StoreError> {
         let (found, reader) = Self::open(document, key, value)?;
         if found == kind as u8 { Ok(reader) } else { Err(reader.damaged("a value is of another kind")) }
@@ -176,36 +176,36 @@ mod tests {
     #[test]
     fn any_flipped_bit_passes() {
         let good = value(b"key");
-        assert!(Reader::open("doc", b"key", good.clone()).is_ok());
+        assert!(Reader::open("doc", b"key", &good).is_ok());
         for bit in 0..good.len() * 8 {
             let mut bad = good.to_vec();
             bad[bit / 8] ^= 1 << (bit % 8);
-            let error = Reader::open("doc", b"key", bad.into()).expect_err("a flipped bit");
+            let error = Reader::open("doc", b"key", &bad.into()).expect_err("a flipped bit");
             assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
         }
         for bytes in 0..good.len() {
-            assert!(Reader::open("doc", b"key", good.slice(..bytes)).is_err(), "{bytes} bytes");
+            assert!(Reader::open("doc", b"key", &good.slice(..bytes)).is_err(), "{bytes} bytes");
         }
     }
 
     #[test]
     fn a_value_passes_under_anothers_key() {
-        assert!(Reader::open("doc", b"kez", value(b"key")).is_err());
-        assert!(Reader::open_as(Kind::Head, "doc", b"key", value(b"key")).is_err());
+        assert!(Reader::open("doc", b"kez", &value(b"key")).is_err());
+        assert!(Reader::open_as(Kind::Head, "doc", b"key", &value(b"key")).is_err());
     }
 
     #[test]
     fn a_value_of_a_later_version_passes_for_damage() {
         let mut writer = Writer::new(Kind::Base, 0);
         writer.bytes[0] = VERSION + 1;
-        let error = Reader::open("doc", b"key", writer.finish(b"key")).expect_err("a later version");
+        let error = Reader::open("doc", b"key", &writer.finish(b"key")).expect_err("a later version");
         assert!(matches!(error, StoreError::TooNew { found: 2, known: 1, .. }), "{error}");
         assert!(error.to_string().contains("doc"), "{error}");
     }
 
     #[test]
     fn a_field_is_read_beyond_the_value_or_left_over() {
-        let open = || Reader::open_as(Kind::Base, "doc", b"key", value(b"key")).expect("a good value");
+        let open = || Reader::open_as(Kind::Base, "doc", b"key", &value(b"key")).expect("a good value");
         let mut reader = open();
         assert_eq!((reader.u64().unwrap(), reader.bytes().unwrap().as_ref()), (7, &b"state"[..]));
         assert!(reader.u8().is_err());
