@@ -70,6 +70,10 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
         transport: transport(&node.transport),
         receive_buffer_bytes_max: node.receive_buffer_bytes_max,
         log_segment_bytes: node.log_segment_bytes,
+        log: node::NodeLogConfig {
+            bytes_max: node.log_bytes_max,
+            spare_segments_max: node.log_spare_segments_max as usize,
+        },
         commit_delay_us_max: node.log_commit_delay_us_max,
         stage_sample_turns: node.stage_sample_turns,
         core: core_config(&node.core),
@@ -197,5 +201,6 @@ mod tests {
         assert_eq!(config.commit_delay_us_max, node::COMMIT_DELAY_US_MAX);
         assert_eq!(config.stage_sample_turns, node::STAGE_SAMPLE_TURNS);
         assert_eq!(config.core, node::CoreConfig::default());
+        assert_eq!(config.log, node::NodeLogConfig::default());
     }
 }

@@ -17,6 +17,11 @@ const DATAGRAMS_IN_PER_TURN_MAX: usize = 128;
 /// waiting long: each costs some 5 us.
 const DATAGRAMS_OUT_PER_TURN_MAX: usize = 64;
 
+/// The bytes of a shard's log from which on its oldest segments are made superfluous, unless told otherwise.
+const LOG_BYTES_MAX: u64 = 1 << 30;
+/// Files of removed segments that are kept to be used again, unless told otherwise.
+const LOG_SPARE_SEGMENTS_MAX: usize = 2;
+
 /// A node's configuration, already validated.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -42,6 +47,8 @@ pub struct NodeConfig {
     pub receive_buffer_bytes_max: u64,
     /// The size of a log segment.
     pub log_segment_bytes: u64,
+    /// How the log is kept.
+    pub log: NodeLogConfig,
     /// The longest that an op waits for others under load before the log is written, microseconds:
     /// [`COMMIT_DELAY_US_MAX`](crate::COMMIT_DELAY_US_MAX) unless there is a reason; 0: none waits.
     pub commit_delay_us_max: u32,
@@ -50,6 +57,21 @@ pub struct NodeConfig {
     pub stage_sample_turns: u32,
     /// How the loop of each core works.
     pub core: CoreConfig,
+}
+
+/// How the log of each shard is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeLogConfig {
+    /// A log that has grown to so many bytes has the documents stored that keep its oldest segments.
+    pub bytes_max: u64,
+    /// Files of removed segments that are kept to be used again.
+    pub spare_segments_max: usize,
+}
+
+impl Default for NodeLogConfig {
+    fn default() -> Self {
+        Self { bytes_max: LOG_BYTES_MAX, spare_segments_max: LOG_SPARE_SEGMENTS_MAX }
+    }
 }
 
 /// How the loop of a core works.

@@ -21,6 +21,15 @@ pub enum NodeError {
         /// What was found, where, and what to do.
         reason: String,
     },
+    /// The disk is full, so that the log cannot be begun or continued.
+    #[error(
+        "the disk has no room for log segment {segment}: make room in the data directory, or set a smaller \
+         [node.log] segment_bytes"
+    )]
+    DiskFull {
+        /// The segment.
+        segment: u32,
+    },
     /// More or fewer shards than the data directory was made with.
     #[error(
         "{} was made with {found} shards and cannot be opened with {wanted}: start with --shards {found}, or \

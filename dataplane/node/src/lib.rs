@@ -20,7 +20,7 @@ mod state;
 mod timings;
 mod turn_meter;
 
-pub use config::{COMMIT_DELAY_US_MAX, CoreConfig, NodeConfig};
+pub use config::{COMMIT_DELAY_US_MAX, CoreConfig, NodeConfig, NodeLogConfig};
 pub use error::NodeError;
 pub use node::{Node, NodeSummary};
 pub use quantum::{Config as TransportConfig, ControllerKind, FecConfig};

@@ -11,7 +11,7 @@ use wire::{Span, Time};
 
 use crate::config::CoreConfig;
 use crate::error::NodeError;
-use crate::log_driver::{Durable, LogDriver};
+use crate::log_driver::{Durable, LogDriver, SegmentNews};
 use crate::loop_clock::LoopClock;
 use crate::stage_probe::StageProbe;
 use crate::stalls::{StallReport, StallReports};
@@ -20,8 +20,8 @@ use crate::turn_meter::Step;
 
 /// How often a shard reports its figures.
 const STATUS_INTERVAL: Span = Span::from_ms(1_000);
-/// How long a shard sleeps at the most while a segment is being made ready.
-const SEGMENT_POLL: Duration = Duration::from_millis(1);
+/// How long a shard that starts sleeps at the most before it looks again whether its log is ready.
+const START_POLL: Duration = Duration::from_millis(100);
 /// The agent's commands that one turn heeds at the most: what is left waits for the next.
 const COMMANDS_PER_TURN: usize = 8;
 
@@ -86,7 +86,7 @@ impl ShardLoop {
 
     /// Serves until the shard has drained.
     pub(crate) async fn run(mut self) -> Result<(), NodeError> {
-        self.make_incarnation_durable().await?;
+        self.make_incarnation_durable()?;
         self.hiccups.reset();
         let mut last_work = self.clock.now().mono;
         loop {
@@ -96,7 +96,7 @@ impl ShardLoop {
                 now = self.clock.now();
             }
             let reported = self.report_status(now.mono);
-            worked |= self.put_out(now).await?;
+            worked |= self.put_out(now)?;
             // After what somebody waits for has left.
             if self.shard.run_background() {
                 self.ended(Step::Background);
@@ -118,11 +118,15 @@ impl ShardLoop {
 
     /// Nobody may be told of this run of the log before the disk knows of it: after a crash another run would
     /// have the same number.
-    async fn make_incarnation_durable(&mut self) -> Result<(), NodeError> {
+    fn make_incarnation_durable(&mut self) -> Result<(), NodeError> {
         while !self.shard.is_durable() {
             let now = self.clock.now();
-            self.put_out(now).await?;
-            self.ring.wait(Some(SEGMENT_POLL), || true)?;
+            self.put_out(now)?;
+            if let Some(segment) = self.log.stuck_segment() {
+                return Err(NodeError::DiskFull { segment });
+            }
+            let log = &self.log;
+            self.ring.wait(Some(START_POLL), || !log.has_news())?;
             // Who comes this early comes again.
             self.ring.poll(|_, _| {})?;
             self.take_durable(now)?;
@@ -199,17 +203,26 @@ impl ShardLoop {
     }
 
     /// Everything that goes out: writes, datagrams, reports.
-    async fn put_out(&mut self, now: Now) -> Result<bool, NodeError> {
+    fn put_out(&mut self, now: Now) -> Result<bool, NodeError> {
         let mut worked = false;
         if let Some(segment) = self.shard.poll_segment_wanted() {
-            self.log.prepare(segment)?;
+            self.log.prepare(segment);
+        }
+        while let Some(segment) = self.shard.poll_segment_removed() {
+            self.log.remove(segment);
+        }
+        while let Some(news) = self.log.poll_segment()? {
+            match news {
+                SegmentNews::Ready(segment) => self.shard.handle_segment_ready(segment),
+                SegmentNews::DiskFull(segment) => self.shard.handle_disk_full(segment),
+            }
         }
         if let Some(write) = self.shard.poll_write(now.mono) {
             self.log.write(write);
             worked = true;
         }
         let began = self.shard.probe().now();
-        let began_write = self.log.advance(&mut self.ring, began).await?;
+        let began_write = self.log.advance(&mut self.ring, began)?;
         if worked || began_write {
             self.ended(Step::Log);
         }
@@ -248,13 +261,9 @@ impl ShardLoop {
     /// Sleeps until something comes or a timer is due.
     fn sleep(&mut self, now: Time) -> Result<(), NodeError> {
         let due = self.shard.poll_timeout().map_or(self.status_due, |timer| timer.min(self.status_due));
-        let mut until = due.since(now).as_duration();
-        if self.log.is_preparing() {
-            // The doorbell rings a moment before the segment is ready.
-            until = until.min(SEGMENT_POLL);
-        }
-        let commands = &self.link.commands;
-        self.ring.wait(Some(until), || commands.is_empty())?;
+        let until = due.since(now).as_duration();
+        let (commands, log) = (&self.link.commands, &self.log);
+        self.ring.wait(Some(until), || commands.is_empty() && !log.has_news())?;
         self.hiccups.resume();
         self.shard.probe().turns().resume();
         Ok(())

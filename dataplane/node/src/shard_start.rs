@@ -5,7 +5,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use quantum::EndpointLimits;
-use rt::{Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfig, ShardHandle, unix_ms};
+use rt::{
+    Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfig, SegmentFilesConfig, ShardHandle,
+    unix_ms,
+};
 use shard::{Report, Shard, ShardConfig};
 use statesync::{Placement, StateSync, SyncConfig};
 use wal::{Body, LogConfig, LogWriter, Op, Open, Recovered};
@@ -76,7 +79,11 @@ impl ShardPlan {
             .map_err(|error| NodeError::Config(error.to_string()))?;
         let open = Open { incarnation: recovered.position.incarnation + 1, unix_ms: unix_ms() };
         log.append_open(open).map_err(|error| NodeError::Config(error.to_string()))?;
-        let driver = LogDriver::new(self.log_dir.clone(), self.config.log_segment_bytes, ring.doorbell());
+        let files_config = SegmentFilesConfig {
+            segment_bytes: self.config.log_segment_bytes,
+            spares_max: self.config.log.spare_segments_max,
+        };
+        let driver = LogDriver::new(self.shard, self.log_dir.segment_files(files_config, ring.doorbell())?);
         let core = self.config.core;
         let turns = TurnMeter::new(Duration::from_micros(u64::from(core.stall_budget_us)));
         let probe = StageProbe::new(self.config.stage_sample_turns, turns);

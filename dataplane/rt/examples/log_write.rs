@@ -29,7 +29,7 @@ fn main() -> Result<(), rt::RtError> {
 }
 
 async fn measure(log: &LogDir, spin: bool, bytes: usize) -> Result<(), rt::RtError> {
-    let file = Rc::new(log.open_segment(0).await?);
+    let file = Rc::new(log.open_segment(0)?);
     let socket =
         UdpSocket::bind("127.0.0.1:0").map_err(|source| rt::RtError::Socket { what: "bind", source })?;
     let mut ring = PacketRing::new(socket, PacketRingConfig::default())?;

@@ -45,7 +45,7 @@ pub use executor::{
 pub use hiccup::{HICCUP_MIN, Hiccup, HiccupCause, HiccupMeter};
 pub use histogram::Histogram;
 pub use layout::{LAYOUT_VERSION, Layout};
-pub use log_files::{LogBuffer, LogDir, LogFile, LogStorage, PreparingSegment};
+pub use log_files::{LogBuffer, LogDir, LogFile, LogStorage, SegmentEvent, SegmentFiles, SegmentFilesConfig};
 pub use packets::{Arrival, PacketCounters, PacketRing, PacketRingConfig, Polled, Sent, Train, Wake};
 pub use slice::give_way_to_short_tasks;
 pub use socket::{SocketOptions, bind_group};

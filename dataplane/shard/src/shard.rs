@@ -279,6 +279,23 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
         self.log.poll_segment_wanted()
     }
 
+    /// A segment that was wanted is ready.
+    pub fn handle_segment_ready(&mut self, segment: u32) {
+        self.log.handle_segment_ready(segment);
+    }
+
+    /// The disk has no room for a segment that is wanted: once what is ready is used up ops are refused, until it is
+    /// ready after all.
+    pub fn handle_disk_full(&mut self, segment: u32) {
+        self.log.handle_disk_full(segment);
+    }
+
+    /// A segment of the log that nobody needs any more, the oldest first: to be taken away in the background, durably
+    /// one after the other.
+    pub fn poll_segment_removed(&mut self) -> Option<u32> {
+        self.log.poll_segment_removed()
+    }
+
     /// What the agent is to be told.
     pub fn poll_report(&mut self) -> Option<Report> {
         self.reports.pop_front()

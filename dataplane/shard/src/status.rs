@@ -60,14 +60,12 @@ pub(crate) fn collect<B: AlignedBuffer>(
     figures.extend(path_figures(endpoint));
     figures.extend(sync.described().map(Figure::from));
     let stats = log.stats();
+    figures.extend(stats.described().map(Figure::from));
     figures.extend([
-        Figure::counter("log_records", stats.records),
-        Figure::counter("log_record_bytes", stats.record_bytes),
-        Figure::counter("log_batches", stats.batches),
-        Figure::counter("log_batch_bytes", stats.batch_bytes),
-        Figure::counter("log_segments", stats.segments),
-        Figure::counter("log_refused", stats.refused),
-        Figure::gauge("log_queue_bytes", log.queue_bytes() as u64),
+        Figure::gauge("log_queue_bytes", log.queue_bytes() as u64)
+            .help("Bytes appended to the log that are not on the disk yet."),
+        Figure::gauge("log_bytes", log.log_bytes())
+            .help("Bytes of the log's segments that are kept, as far as they are used."),
     ]);
     figures
 }

@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     recovery.handle_segment_end(|_| read += 1)?;
     reading += begun.elapsed().as_secs_f64();
-    assert_eq!(read, ops + writer.stats().segments, "every op, and the start of each segment");
+    assert_eq!(read, ops + writer.stats().log_segments, "every op, and the start of each segment");
     let writing = started.elapsed().as_secs_f64() - reading;
     let per_op = |seconds: f64| seconds * 1e9 / ops as f64;
     println!(

@@ -18,6 +18,14 @@ pub enum AppendError {
         /// The limit from the settings.
         queue_bytes_max: usize,
     },
+    /// The disk has no room for the next segment: push back and come again later.
+    #[error(
+        "the log cannot go on: the disk has no room for segment {segment}. Make room on it, the log goes on by itself"
+    )]
+    DiskFull {
+        /// The segment.
+        segment: u32,
+    },
     /// No later attempt will do better.
     #[error("a record of {bytes} bytes exceeds the log's limit of {bytes_max}")]
     TooLarge {

@@ -13,6 +13,9 @@ use crate::recovery::{LogPosition, Recovered};
 use crate::storage::AlignedBuffer;
 use crate::trimming::Trimming;
 
+/// Room at the end of a segment that only trim records take when the disk is full: they are what makes room.
+const TRIM_RESERVE_BYTES: u64 = 4 * BLOCK_BYTES as u64;
+
 /// Buffers kept for reuse: one in flight, one closed behind it, one that gathers.
 const POOLED_BUFFERS: usize = 3;
 
@@ -40,21 +43,28 @@ pub struct Write<B> {
     pub buffer: B,
 }
 
-/// Running counts of a writer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct LogStats {
-    /// Records appended.
-    pub records: u64,
-    /// Their bytes, headers included, before padding.
-    pub record_bytes: u64,
-    /// Batches that became durable.
-    pub batches: u64,
-    /// Their bytes on the disk.
-    pub batch_bytes: u64,
-    /// Segments begun.
-    pub segments: u64,
-    /// Records refused because too much was waiting.
-    pub refused: u64,
+wire::counters! {
+    /// What a writer has done.
+    LogStats {
+        /// Records appended to the log.
+        log_records,
+        /// Bytes of the records appended, headers included, before padding.
+        log_record_bytes,
+        /// Batches of the log that became durable.
+        log_batches,
+        /// Bytes of those batches on the disk, padding included.
+        log_batch_bytes,
+        /// Segments of the log begun.
+        log_segments,
+        /// Records refused because too much was waiting for the disk.
+        log_refused,
+        /// Records refused because the disk has no room for the next segment.
+        log_refused_disk_full,
+        /// Attempts to make a segment ready that found the disk full.
+        log_disk_full,
+        /// Segments of the log that were found not to be needed any more, and taken away.
+        log_segments_removed,
+    }
 }
 
 /// The writing end of a log, as a state machine. [`append`](Self::append_op) gathers;
@@ -76,6 +86,8 @@ pub struct LogWriter<B> {
     /// Segments below this one have been named as wanted.
     segments_named: u32,
     trimming: Trimming,
+    /// The first segment that the disk has no room for.
+    disk_full: Option<u32>,
     stats: LogStats,
 }
 
@@ -112,6 +124,7 @@ impl<B: AlignedBuffer> LogWriter<B> {
             in_flight: None,
             durable_lsn: position.lsn,
             segments_named: position.segment,
+            disk_full: None,
             trimming: if position.lsn == 0 { Trimming::default() } else { Trimming::keep_all() },
             next: position,
             stats: LogStats::default(),
@@ -153,7 +166,7 @@ impl<B: AlignedBuffer> LogWriter<B> {
 
     /// A segment that nobody needs any more, the oldest first. Each is taken away, durably, before the next.
     pub fn poll_segment_removed(&mut self) -> Option<u32> {
-        self.trimming.poll_removed()
+        self.trimming.poll_removed().inspect(|_| self.stats.log_segments_removed += 1)
     }
 
     /// Appends the note that segments are not needed, if there are any. When the queue is full, a batch that becomes
@@ -213,8 +226,8 @@ impl<B: AlignedBuffer> LogWriter<B> {
         self.durable_lsn = at.last_lsn;
         self.trimming.handle_durable(at.last_lsn);
         self.closed_bytes -= at.bytes;
-        self.stats.batches += 1;
-        self.stats.batch_bytes += at.bytes as u64;
+        self.stats.log_batches += 1;
+        self.stats.log_batch_bytes += at.bytes as u64;
         if let Some(buffer) = buffer {
             let usual = buffer.as_slice().len() == self.config.batch_bytes_max;
             if usual && self.pool.len() < POOLED_BUFFERS {
@@ -235,6 +248,18 @@ impl<B: AlignedBuffer> LogWriter<B> {
         }
         self.segments_named += 1;
         Some(self.segments_named - 1)
+    }
+
+    /// The disk has no room for a segment that is wanted. Until [`handle_segment_ready`](Self::handle_segment_ready) says
+    /// otherwise records are taken as far as the segments before it go, and refused then.
+    pub const fn handle_disk_full(&mut self, segment: u32) {
+        self.stats.log_disk_full += 1;
+        self.disk_full = Some(segment);
+    }
+
+    /// A segment that is wanted is ready.
+    pub fn handle_segment_ready(&mut self, segment: u32) {
+        self.disk_full.take_if(|full| *full <= segment);
     }
 
     /// The number of the last record that is on the disk; 0 before the first.
@@ -286,13 +311,28 @@ impl<B: AlignedBuffer> LogWriter<B> {
         let queue_bytes = self.queue_bytes();
         let grown = queue_bytes + round_up(SEGMENT_RECORD_BYTES + record_bytes(body_bytes), BLOCK_BYTES);
         if grown > self.config.queue_bytes_max {
-            self.stats.refused += 1;
+            self.stats.log_refused += 1;
             let queue_bytes_max = self.config.queue_bytes_max;
             return Err(AppendError::Full { queue_bytes, queue_bytes_max });
+        }
+        if let Some(segment) = self.disk_full.filter(|&full| !self.fits_before(full, header.kind, body_bytes))
+        {
+            self.stats.log_refused_disk_full += 1;
+            return Err(AppendError::DiskFull { segment });
         }
         self.make_room(record_bytes(body_bytes));
         self.put(header, body_bytes, encode);
         Ok(self.next.lsn)
+    }
+
+    /// Whether a record finds its place before this segment begins.
+    fn fits_before(&self, segment: u32, kind: u8, body_bytes: usize) -> bool {
+        let reserve = if kind == kind::TRIM { 0 } else { TRIM_RESERVE_BYTES };
+        let gathering =
+            self.gathering.as_ref().map(|batch| (batch.segment, batch.offset + batch.padded_with(0) as u64));
+        let (current, end) = gathering.unwrap_or((self.next.segment, self.next.offset));
+        let record = round_up(record_bytes(body_bytes), BLOCK_BYTES) as u64;
+        current < segment && end + record + reserve <= self.config.segment_bytes
     }
 
     /// Sees to it that the gathering batch can take a record of `bytes`, in this segment or the next.
@@ -321,7 +361,7 @@ impl<B: AlignedBuffer> LogWriter<B> {
             let start = SegmentStart { log_id: self.config.log_id, segment_bytes };
             let header = RecordHeader { kind: kind::SEGMENT, ..RecordHeader::default() };
             self.put(header, SegmentStart::BODY_BYTES, |body| start.encode(body));
-            self.stats.segments += 1;
+            self.stats.log_segments += 1;
         }
     }
 
@@ -333,8 +373,8 @@ impl<B: AlignedBuffer> LogWriter<B> {
         header.lsn = self.next.lsn.into();
         header.previous = self.next.chain.into();
         self.next.chain = batch.put(header, body_bytes, encode, self.seed);
-        self.stats.records += 1;
-        self.stats.record_bytes += record_bytes(body_bytes) as u64;
+        self.stats.log_records += 1;
+        self.stats.log_record_bytes += record_bytes(body_bytes) as u64;
     }
 
     fn close(&mut self) {

@@ -138,6 +138,7 @@ fn node_config(config: &Config, args: &ServeArgs, control: String) -> NodeConfig
         commit_delay_us_max: args.commit_delay_us_max,
         stage_sample_turns: args.stage_sample_turns,
         core: node::CoreConfig::default(),
+        log: node::NodeLogConfig::default(),
     }
 }
 

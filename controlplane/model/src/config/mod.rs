@@ -81,6 +81,10 @@ pub struct NodeConfig {
     pub core: CoreConfig,
     /// The size of a log segment, allocated ahead.
     pub log_segment_bytes: u64,
+    /// A shard's log that has grown to so many bytes has the documents stored that keep its oldest segments.
+    pub log_bytes_max: u64,
+    /// Files of removed segments that are kept to be used again.
+    pub log_spare_segments_max: u32,
     /// The longest that an op waits for others under load before the log is written, microseconds; 0: none waits.
     pub log_commit_delay_us_max: u32,
 }
@@ -169,6 +173,8 @@ impl Default for NodeConfig {
             stage_sample_turns: 997,
             core: CoreConfig::default(),
             log_segment_bytes: 256 << 20,
+            log_bytes_max: 1 << 30,
+            log_spare_segments_max: 2,
             log_commit_delay_us_max: 500,
         }
     }
@@ -262,6 +268,8 @@ impl NodeConfig {
         transport.finish()?;
         let mut log = section.section("log")?;
         log.integer("segment_bytes", &mut self.log_segment_bytes, 16 << 20..=4 << 30)?;
+        log.integer("bytes_max", &mut self.log_bytes_max, 64 << 20..=1 << 40)?;
+        log.integer("spare_segments_max", &mut self.log_spare_segments_max, 0..=64)?;
         log.integer("commit_delay_us_max", &mut self.log_commit_delay_us_max, 0..=COMMIT_DELAY_US_MAX)?;
         log.finish()?;
         section.finish()
@@ -362,7 +370,7 @@ mod tests {
                 .into_iter()
                 .chain(["stage_sample_turns", "commit_delay_us_max", "congestion", "fec", "fec_deadline_ms"])
                 .chain(["fec_overhead_percent_max", "keep_alive_ms", "key_update_packets"])
-                .chain(["receive_buffer_bytes_max"])
+                .chain(["receive_buffer_bytes_max", "bytes_max", "spare_segments_max"])
                 .chain(["stall_budget_us", "datagrams_in_per_turn_max", "datagrams_out_per_turn_max"])
                 .chain(["datagram_bytes_max", "store", "api_key", "session_ttl_s", "ticket_ttl_s", "enabled"])
                 .chain(["ticket_key_rotate_s", "partitions", "pattern", "access", "level", "format"])

@@ -1,11 +1,12 @@
 //! One segment, written durably around the page cache.
 
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use glommio::GlommioError;
-use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions};
+use glommio::io::DmaBuffer;
 use wal::{AlignedBuffer, BLOCK_BYTES};
 
 use crate::{Result, RtError};
@@ -36,39 +37,34 @@ impl AlignedBuffer for LogBuffer {
     }
 }
 
-enum File {
-    Direct(DmaFile),
-    Buffered(BufferedFile),
-}
-
 /// A segment open for durable writing: every write is its own sync (O_DSYNC), one request to the device. It is
 /// written through [`crate::PacketRing::begin_log_write`].
+#[derive(Debug)]
 pub struct LogFile {
     file: File,
     path: PathBuf,
+    is_direct: bool,
 }
 
 impl LogFile {
-    pub(super) async fn open(path: PathBuf) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_DSYNC);
-        let file = match options.dma_open(&path).await {
-            Ok(file) => File::Direct(file),
+    /// Waits for the filesystem.
+    pub(super) fn open(path: PathBuf) -> Result<Self> {
+        let open =
+            |flags| OpenOptions::new().read(true).write(true).custom_flags(flags | libc::O_DSYNC).open(&path);
+        let (opened, is_direct) = match open(libc::O_DIRECT) {
             // The filesystem has no O_DIRECT.
-            Err(error) if errno(&error) == Some(libc::EINVAL) => {
-                let buffered = options.buffered_open(&path).await;
-                File::Buffered(buffered.map_err(|error| failed("open", &path, error))?)
-            }
-            Err(error) => return Err(failed("open", &path, error)),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (open(0), false),
+            opened => (opened, true),
         };
-        Ok(Self { file, path })
+        let file = opened.map_err(RtError::file("open", &path))?;
+        Ok(Self { file, path, is_direct })
     }
 
     /// Whether writes go around the page cache; false on filesystems that cannot, where they are as durable but
     /// slower.
     #[must_use]
-    pub fn is_direct(&self) -> bool {
-        matches!(self.file, File::Direct(_))
+    pub const fn is_direct(&self) -> bool {
+        self.is_direct
     }
 
     /// Where it is.
@@ -76,38 +72,16 @@ impl LogFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Closes the file and returns when it is closed.
-    ///
-    /// # Errors
-    /// [`RtError::File`].
-    pub async fn close(self) -> Result<()> {
-        let Self { file, path } = self;
-        let closed = match file {
-            File::Direct(file) => file.close().await,
-            File::Buffered(file) => file.close().await,
-        };
-        closed.map_err(|error| failed("close", &path, error))
-    }
 }
 
 impl AsRawFd for LogFile {
     fn as_raw_fd(&self) -> RawFd {
-        match &self.file {
-            File::Direct(file) => file.as_raw_fd(),
-            File::Buffered(file) => file.as_raw_fd(),
-        }
+        self.file.as_raw_fd()
     }
 }
 
-fn errno(error: &GlommioError<()>) -> Option<i32> {
-    match error {
-        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source.raw_os_error(),
-        _ => None,
-    }
-}
-
-fn failed(what: &'static str, path: &Path, error: GlommioError<()>) -> RtError {
-    let source = errno(&error).map_or_else(|| io::Error::from(error), io::Error::from_raw_os_error);
-    RtError::File { what, path: path.into(), source }
+/// Whether the device, or the user's share of it, is full: no error of the medium, and it may pass.
+pub(super) fn is_disk_full(error: &RtError) -> bool {
+    let RtError::File { source, .. } = error else { return false };
+    matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

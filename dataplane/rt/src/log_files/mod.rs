@@ -2,8 +2,12 @@
 //!
 //! A segment is made whole before it has its name: allocated, zeroed and synced, so that a write into it changes
 //! no metadata and one durable write is one request to the device. A crash in between leaves a `.new` file, which
-//! the next start removes.
+//! the next start removes. The file of a removed segment is kept as a spare, whatever it holds, and becomes another
+//! segment once it is zeroed.
+//!
+//! All of that is done by [`SegmentFiles`] on a thread of its own.
 
+mod background;
 mod file;
 mod prepare;
 mod storage;
@@ -12,11 +16,12 @@ mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use wal::{parse_segment_file_name, segment_file_name};
 
+pub use background::{SegmentEvent, SegmentFiles, SegmentFilesConfig};
 pub use file::{LogBuffer, LogFile};
-pub use prepare::PreparingSegment;
 pub use storage::LogStorage;
 
 use crate::data_dir::sync_dir;
@@ -24,6 +29,8 @@ use crate::{Doorbell, Result, RtError};
 
 /// What an unfinished segment's name ends with.
 const UNFINISHED: &str = ".new";
+/// What the name of a file ends with that waits to become another segment.
+const SPARE: &str = ".spare";
 
 /// The directory of one shard's log.
 #[derive(Clone, Debug)]
@@ -43,7 +50,7 @@ impl LogDir {
             sync_dir(parent)?;
         }
         let dir = Self { path };
-        for name in dir.names()?.into_iter().filter(|name| name.ends_with(UNFINISHED)) {
+        for name in names(&dir.path)?.into_iter().filter(|name| name.ends_with(UNFINISHED)) {
             let path = dir.path.join(name);
             fs::remove_file(&path).map_err(RtError::file("remove", &path))?;
         }
@@ -62,7 +69,7 @@ impl LogDir {
     /// [`RtError::File`].
     pub fn segments(&self) -> Result<Vec<u32>> {
         let mut segments: Vec<u32> =
-            self.names()?.iter().filter_map(|name| parse_segment_file_name(name)).collect();
+            names(&self.path)?.iter().filter_map(|name| parse_segment_file_name(name)).collect();
         segments.sort_unstable();
         Ok(segments)
     }
@@ -73,28 +80,24 @@ impl LogDir {
     /// # Errors
     /// [`RtError::File`], also when the device is full.
     pub fn prepare_segment(&self, segment: u32, segment_bytes: u64) -> Result<()> {
-        prepare::prepare(&self.path, segment, segment_bytes)
+        let stop = AtomicBool::new(false);
+        prepare::Files { dir: &self.path, segment_bytes, stop: &stop }.prepare(segment)
     }
 
-    /// [`Self::prepare_segment`] on a thread of its own, off the shard's core; `done` is rung at the end.
+    /// Handles the files on a thread of its own, off the shard's core; `done` is rung when something is done.
     ///
     /// # Errors
     /// [`RtError::File`] when no thread can be had.
-    pub fn prepare_in_background(
-        &self,
-        segment: u32,
-        segment_bytes: u64,
-        done: Doorbell,
-    ) -> Result<PreparingSegment> {
-        PreparingSegment::start(self.path.clone(), segment, segment_bytes, done)
+    pub fn segment_files(&self, config: SegmentFilesConfig, done: Doorbell) -> Result<SegmentFiles> {
+        SegmentFiles::start(self, config, done)
     }
 
-    /// Opens a prepared segment for durable writing. To be called in a shard's executor.
+    /// Opens a prepared segment for durable writing. Blocks.
     ///
     /// # Errors
     /// [`RtError::File`].
-    pub async fn open_segment(&self, segment: u32) -> Result<LogFile> {
-        LogFile::open(self.segment_path(segment)).await
+    pub fn open_segment(&self, segment: u32) -> Result<LogFile> {
+        LogFile::open(self.segment_path(segment))
     }
 
     /// The files as recovery wants them.
@@ -106,15 +109,16 @@ impl LogDir {
     fn segment_path(&self, segment: u32) -> PathBuf {
         self.path.join(segment_file_name(segment))
     }
+}
 
-    fn names(&self) -> Result<Vec<String>> {
-        let failed = || RtError::file("list directory", &self.path);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(failed())? {
-            let name = entry.map_err(failed())?.file_name();
-            // A name that is no text is not one of ours.
-            names.extend(name.into_string().ok());
-        }
-        Ok(names)
+/// The names in a directory.
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let failed = || RtError::file("list directory", dir);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed())? {
+        let name = entry.map_err(failed())?.file_name();
+        // A name that is no text is not one of ours.
+        names.extend(name.into_string().ok());
     }
+    Ok(names)
 }

@@ -26,7 +26,7 @@ fn ring() -> PacketRing {
 fn write(dir: &LogDir, segment: u32, buffer: LogBuffer, bytes: usize, offset: usize) -> Result<()> {
     run_local(async {
         let mut ring = ring();
-        let file = Rc::new(dir.open_segment(segment).await?);
+        let file = Rc::new(dir.open_segment(segment)?);
         ring.begin_log_write(&file, buffer, bytes, offset as u64)?;
         loop {
             if let Some((_, ended)) = ring.poll_log_write() {
@@ -112,8 +112,7 @@ fn a_misaligned_write_reaches_no_disk() {
 #[test]
 fn a_missing_segment_is_named() {
     let (_temp, dir) = log_dir();
-    let opened = run_local(dir.open_segment(8)).expect("executor");
-    let error = opened.err().expect("a missing segment").to_string();
+    let error = dir.open_segment(8).expect_err("a missing segment").to_string();
     assert!(error.contains("segment-0000000008.log"), "{error}");
 }
 
@@ -136,16 +135,119 @@ fn a_filesystem_without_direct_io_is_still_durable_storage() {
     assert!(read.iter().all(|byte| *byte == 4));
 }
 
+const CONFIG: SegmentFilesConfig = SegmentFilesConfig { segment_bytes: SEGMENT_BYTES, spares_max: 1 };
+
+/// Sleeps in the shard's way until there is something.
+fn next_event(ring: &mut PacketRing, files: &mut SegmentFiles) -> Result<SegmentEvent> {
+    loop {
+        if let Some(event) = files.poll() {
+            return event;
+        }
+        ring.wait(Some(PATIENCE), || !files.has_event()).expect("wait");
+    }
+}
+
+fn ready(ring: &mut PacketRing, files: &mut SegmentFiles) -> u32 {
+    match next_event(ring, files).expect("no error") {
+        SegmentEvent::Ready { segment, file } => {
+            assert!(file.path().exists());
+            segment
+        }
+        event => panic!("{event:?}"),
+    }
+}
+
 #[test]
-fn a_segment_prepared_in_the_background_wakes_the_sleeping_shard() {
+fn a_segment_prepared_in_the_background_does_not_wake_the_sleeping_shard() {
     let (_temp, dir) = log_dir();
     let mut ring = ring();
-    let preparing = dir.prepare_in_background(0, SEGMENT_BYTES, ring.doorbell()).expect("thread");
-    let slice = Some(std::time::Duration::from_millis(1));
-    while !preparing.is_finished() {
-        ring.wait(slice, || !preparing.is_finished()).expect("wait");
+    let mut files = dir.segment_files(CONFIG, ring.doorbell()).expect("thread");
+    for segment in [0, 1] {
+        files.prepare(segment);
     }
-    assert_eq!(preparing.segment(), 0);
-    preparing.finish().expect("prepared");
-    assert_eq!(dir.segments().expect("segments"), [0]);
+    for segment in [0, 1] {
+        let begun = std::time::Instant::now();
+        assert_eq!(ready(&mut ring, &mut files), segment);
+        assert!(begun.elapsed() < PATIENCE, "it slept on");
+    }
+    assert_eq!(dir.segments().expect("segments"), [0, 1]);
+}
+
+#[test]
+fn a_recycled_segment_still_holds_its_former_records() {
+    let (_temp, dir) = log_dir();
+    let mut ring = ring();
+    let mut files = dir.segment_files(CONFIG, ring.doorbell()).expect("thread");
+    for segment in 0..3 {
+        files.prepare(segment);
+        assert_eq!(ready(&mut ring, &mut files), segment);
+        fs::write(dir.segment_path(segment), vec![9; SEGMENT_BYTES as usize + 512]).expect("records");
+    }
+    for (segment, spare) in [(0, true), (1, false)] {
+        files.remove(segment);
+        let event = next_event(&mut ring, &mut files).expect("no error");
+        assert!(matches!(event, SegmentEvent::Removed { is_spare, .. } if is_spare == spare), "{event:?}");
+    }
+    assert_eq!(dir.segments().expect("segments"), [2]);
+    files.prepare(3);
+    assert_eq!(ready(&mut ring, &mut files), 3);
+    let content = fs::read(dir.segment_path(3)).expect("the segment");
+    assert_eq!(content.len() as u64, SEGMENT_BYTES);
+    assert!(content.iter().all(|&byte| byte == 0));
+    let names = names(dir.path()).expect("names");
+    assert_eq!(names.len(), 2, "the spare file became the segment: {names:?}");
+}
+
+#[test]
+fn a_crash_while_recycling_leaves_a_segment_that_is_not_zero() {
+    // The spare file is half zeroed: it is no segment, and the next start begins with it anew.
+    let (_temp, dir) = log_dir();
+    let spare = dir.path().join(format!("{}{SPARE}", segment_file_name(4)));
+    let mut half = vec![9; SEGMENT_BYTES as usize];
+    half[..100_000].fill(0);
+    fs::write(&spare, half).expect("spare");
+    fs::write(dir.path().join(format!("{}{SPARE}", segment_file_name(5))), [1]).expect("one too many");
+    let dir = LogDir::open(dir.path()).expect("reopen");
+    assert!(dir.segments().expect("segments").is_empty());
+    let mut ring = ring();
+    let mut files = dir.segment_files(CONFIG, ring.doorbell()).expect("thread");
+    files.prepare(9);
+    assert_eq!(ready(&mut ring, &mut files), 9);
+    assert!(fs::read(dir.segment_path(9)).expect("the segment").iter().all(|&byte| byte == 0));
+    assert_eq!(
+        names(dir.path()).expect("names"),
+        [segment_file_name(9)],
+        "spare files beyond the limit stay"
+    );
+}
+
+#[test]
+fn a_read_only_directory_is_not_told_of() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (_temp, dir) = log_dir();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).expect("permissions");
+    let is_root = fs::write(dir.path().join("probe"), []).is_ok();
+    let mut ring = ring();
+    let mut files = dir.segment_files(CONFIG, ring.doorbell()).expect("thread");
+    files.prepare(0);
+    let outcome = next_event(&mut ring, &mut files);
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("permissions");
+    if is_root {
+        return;
+    }
+    let error = outcome.expect_err("a read-only directory").to_string();
+    assert!(error.contains("segment-0000000000.log.new") && error.contains("ermission"), "{error}");
+}
+
+#[test]
+fn a_shard_that_ends_leaves_somebody_at_work_on_its_files() {
+    let (_temp, dir) = log_dir();
+    let ring = ring();
+    let config = SegmentFilesConfig { segment_bytes: 1 << 30, ..CONFIG };
+    let mut files = dir.segment_files(config, ring.doorbell()).expect("thread");
+    files.prepare(0);
+    drop(files);
+    let left = names(dir.path()).expect("names");
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -13,7 +13,7 @@ fn durable_log() -> Log {
         }
     }
     log.flush();
-    assert!(log.writer.stats().segments >= 2);
+    assert!(log.writer.stats().log_segments >= 2);
     log
 }
 

@@ -64,7 +64,7 @@ fn a_queue_grows_without_bound() {
     };
     assert!(matches!(refused, AppendError::Full { .. }), "{refused}");
     assert!(log.writer.queue_bytes() <= config().queue_bytes_max);
-    assert_eq!(log.writer.stats().refused, 1);
+    assert_eq!(log.writer.stats().log_refused, 1);
     let write = log.write().expect("a batch");
     assert!(matches!(log.try_op(4_000), Err(AppendError::Full { .. })), "bytes in flight still count");
     log.sync(write);
@@ -97,7 +97,7 @@ fn a_record_is_split_between_two_segments() {
         }
     }
     log.flush();
-    assert!(log.writer.stats().segments > 3);
+    assert!(log.writer.stats().log_segments > 3);
     let (recovered, ops) = read_back(&mut log.disk).unwrap();
     assert_eq!(ops, log.ops(&sizes));
     let mut again = Log::at(log.disk, recovered.position, log.sequence);
@@ -132,7 +132,7 @@ fn a_wanted_segment_is_named_late_or_twice() {
     let mut log = Log::new();
     assert_eq!((log.writer.poll_segment_wanted(), log.writer.poll_segment_wanted()), (Some(0), Some(1)));
     assert_eq!(log.writer.poll_segment_wanted(), None);
-    while log.writer.stats().segments < 2 {
+    while log.writer.stats().log_segments < 2 {
         if log.try_op(4_000).is_err() {
             let write = log.writer.poll_write().expect("a batch");
             log.writer.handle_durable(write.at, None);

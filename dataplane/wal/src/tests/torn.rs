@@ -87,9 +87,9 @@ fn a_crash_during_the_repair_makes_the_log_unreadable() {
 #[test]
 fn a_torn_first_batch_of_a_segment_is_refused() {
     let mut log = Log::new();
-    while log.writer.stats().segments < 2 {
+    while log.writer.stats().log_segments < 2 {
         log.op(3_000);
-        if log.writer.stats().segments < 2 {
+        if log.writer.stats().log_segments < 2 {
             log.flush();
         }
     }

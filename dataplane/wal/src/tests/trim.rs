@@ -7,10 +7,10 @@ use crate::{Damage, Delete};
 fn long_log() -> (Log, Vec<u64>) {
     let mut log = Log::new();
     let mut first_lsns = vec![1];
-    while log.writer.stats().segments < 6 {
-        let segments = log.writer.stats().segments;
+    while log.writer.stats().log_segments < 6 {
+        let segments = log.writer.stats().log_segments;
         let lsn = log.op(3_000);
-        if log.writer.stats().segments > segments {
+        if log.writer.stats().log_segments > segments {
             first_lsns.push(lsn - 1);
         }
         log.flush();
@@ -67,8 +67,8 @@ fn a_segment_goes_before_the_disk_knows_that_it_may() {
 fn a_record_that_is_not_durable_is_trimmed() {
     let (mut log, _) = long_log();
     let durable = log.writer.durable_lsn();
-    let segments = log.writer.stats().segments;
-    while log.writer.stats().segments < segments + 2 {
+    let segments = log.writer.stats().log_segments;
+    while log.writer.stats().log_segments < segments + 2 {
         log.op(3_000);
     }
     log.writer.handle_trim_below(u64::MAX);
@@ -78,7 +78,7 @@ fn a_record_that_is_not_durable_is_trimmed() {
         last = std::iter::from_fn(|| log.writer.poll_segment_removed()).last().or(last);
     }
     assert!(log.writer.durable_lsn() > durable);
-    assert!(last.is_some_and(|last| u64::from(last) < log.writer.stats().segments - 1), "{last:?}");
+    assert!(last.is_some_and(|last| u64::from(last) < log.writer.stats().log_segments - 1), "{last:?}");
     assert!(read_back(&mut log.disk).is_ok());
 }
 
@@ -151,7 +151,7 @@ fn another_history_is_taken_for_the_rest_of_a_trimmed_log() {
     // The same segment of a log that went another way: its start is sound in itself.
     let (mut log, first_lsns) = long_log();
     let mut other = Log::new();
-    while other.writer.stats().segments < 6 {
+    while other.writer.stats().log_segments < 6 {
         other.op(2_900);
         other.flush();
     }
@@ -197,7 +197,7 @@ fn a_log_of_which_only_the_end_is_known_is_trimmed() {
     let mut disk = log.disk;
     let (recovered, _) = read_back(&mut disk).unwrap();
     let mut log = Log::at(disk, recovered.position, 0);
-    while log.writer.stats().segments < 3 {
+    while log.writer.stats().log_segments < 3 {
         log.op(3_000);
         log.flush();
     }
@@ -230,4 +230,46 @@ fn a_deletion_is_read_back_as_an_op() {
     })
     .expect("a sound log");
     assert_eq!(found, Some(lsn));
+}
+
+/// Appends until the disk that has no room for the second segment makes the log refuse.
+fn full_log() -> Log {
+    let mut log = Log::new();
+    log.writer.handle_disk_full(1);
+    let error = loop {
+        match log.try_op(700) {
+            Ok(_) => log.flush(),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, crate::AppendError::DiskFull { segment: 1 });
+    assert!(error.to_string().contains("no room for segment 1"), "{error}");
+    log
+}
+
+#[test]
+fn a_full_disk_is_written_beyond_its_end_or_never_written_again() {
+    let mut log = full_log();
+    assert!(log.writer.is_idle() && log.sequence > 8, "what went before is durable");
+    assert_eq!((log.writer.stats().log_refused_disk_full, log.writer.stats().log_segments), (1, 1));
+    assert!(log.try_op(0).is_err());
+    log.writer.handle_segment_ready(1);
+    log.op(700);
+    log.flush();
+    assert_eq!(log.writer.stats().log_segments, 1, "what was kept for trims is used first");
+    let ops = log.sequence as usize;
+    assert_eq!(read_back(&mut log.disk).unwrap().1.len(), ops);
+}
+
+#[test]
+fn a_full_disk_keeps_what_would_make_room() {
+    let (mut log, first_lsns) = long_log();
+    let last = log.writer.stats().log_segments as u32;
+    log.writer.handle_disk_full(last);
+    while log.try_op(3_000).is_ok() {
+        log.flush();
+    }
+    log.writer.handle_trim_below(first_lsns[1]);
+    log.flush();
+    assert_eq!(log.writer.poll_segment_removed(), Some(0));
 }
