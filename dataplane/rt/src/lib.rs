@@ -46,6 +46,9 @@ pub use hiccup::{HICCUP_MIN, Hiccup, HiccupCause, HiccupMeter};
 pub use histogram::Histogram;
 pub use layout::{LAYOUT_VERSION, Layout};
 pub use log_files::{LogBuffer, LogDir, LogFile, LogStorage, SegmentEvent, SegmentFiles, SegmentFilesConfig};
-pub use packets::{Arrival, PacketCounters, PacketRing, PacketRingConfig, Polled, Sent, Train, Wake};
+pub use packets::{
+    Arrival, Feature, FeatureStatus, Features, PacketCounters, PacketRing, PacketRingConfig, Polled, Sent,
+    Train, Wake, ZeroCopySend,
+};
 pub use slice::give_way_to_short_tasks;
 pub use socket::{SocketOptions, bind_group};

@@ -4,6 +4,7 @@ use wire::limits::DATAGRAM_BYTES_MAX;
 
 use super::receive::PAYLOAD_OFFSET;
 use super::segments::TRAIN_BYTES_MAX;
+use super::zero_copy::ZeroCopySend;
 use crate::{Result, RtError};
 
 const RECEIVE_BUFFERS_DEFAULT: u16 = 256;
@@ -15,7 +16,7 @@ const POLL_DATAGRAMS_DEFAULT: usize = 256;
 /// The fewest buffers and slots worth running with when memory is short.
 const RING_ENTRIES_MIN: u16 = 16;
 const RING_ENTRIES_MAX: u16 = 1 << 14;
-/// Completions besides one a buffer and one a slot: the doorbell's and the ends of the armed operations.
+/// Completions besides those of buffers and slots: the doorbell's and the ends of the armed operations.
 const SPARE_COMPLETIONS: u32 = 64;
 const _: () = assert!(PAYLOAD_OFFSET + (64 << 10) <= RECEIVE_BUFFER_BYTES_DEFAULT);
 const _: () = assert!(DATAGRAM_BYTES_MAX <= TRAIN_BYTES_MAX && TRAIN_BYTES_MAX <= SEND_SLOT_BYTES_DEFAULT);
@@ -36,6 +37,10 @@ pub struct PacketRingConfig {
     pub send_slot_bytes: usize,
     /// Datagrams after which one [`PacketRing::poll`] takes no further buffer, each with a datagram or a train.
     pub poll_datagrams_max: usize,
+    /// Whether long trains are sent without a copy.
+    pub zero_copy_send: ZeroCopySend,
+    /// How long the kernel polls the network device before the shard sleeps, microseconds; 0: not at all.
+    pub busy_poll_us: u32,
 }
 
 impl Default for PacketRingConfig {
@@ -46,6 +51,8 @@ impl Default for PacketRingConfig {
             send_slots: SEND_SLOTS_DEFAULT,
             send_slot_bytes: SEND_SLOT_BYTES_DEFAULT,
             poll_datagrams_max: POLL_DATAGRAMS_DEFAULT,
+            zero_copy_send: ZeroCopySend::Auto,
+            busy_poll_us: 0,
         }
     }
 }
@@ -80,7 +87,9 @@ impl PacketRingConfig {
         smaller.then_some(half)
     }
 
+    /// One for each buffer, and two for each slot: its send's and its notification's.
     pub(super) fn completions(&self) -> u32 {
-        (u32::from(self.receive_buffers) + u32::from(self.send_slots) + SPARE_COMPLETIONS).next_power_of_two()
+        let slots = 2 * u32::from(self.send_slots);
+        (u32::from(self.receive_buffers) + slots + SPARE_COMPLETIONS).next_power_of_two()
     }
 }

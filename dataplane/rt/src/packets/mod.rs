@@ -8,37 +8,52 @@
 //! a freed slot or the time.
 
 mod alarm;
+mod busy_poll;
 mod config;
 mod counters;
 mod direct;
+#[cfg(test)]
+mod fault_tests;
+mod features;
+mod kernel;
 mod log;
 mod receive;
 mod segments;
 mod send;
 mod setup;
+mod sleep;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wake_tests;
+mod zero_copy;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{IoUring, types};
 
 use crate::address::{NAME_BYTES, Name};
 use crate::{Doorbell, Result, RtError};
 use alarm::Alarm;
+use busy_poll::BusyPoll;
 pub use config::PacketRingConfig;
 pub use counters::PacketCounters;
 use direct::DirectReceive;
+pub use features::{Feature, FeatureStatus, Features};
+use kernel::is_of_the_path;
 use log::LogWrites;
 use receive::{ReceiveBuffers, Received};
 pub use segments::{Arrival, Train};
 use segments::{CONTROL_BYTES, can_send_trains, receive_trains};
 use send::SendSlots;
 pub(crate) use setup::{explain as explain_setup, probe};
+pub use sleep::Wake;
+use zero_copy::ZeroCopy;
+pub use zero_copy::ZeroCopySend;
 
 /// Receive operations that may fail in a row, lack of buffers aside, before the socket counts as broken.
 const RECEIVE_FAILURES_MAX: u32 = 16;
@@ -59,6 +74,7 @@ const KIND_LOG: u64 = 4 << 32;
 const KIND_CANCEL: u64 = 5 << 32;
 const KIND_ALARM: u64 = 6 << 32;
 const KIND_ALARM_UPDATE: u64 = 7 << 32;
+const KIND_SEND_ZERO_COPY: u64 = 8 << 32;
 const KIND_MASK: u64 = !0 << 32;
 
 /// What one [`PacketRing::poll`] did.
@@ -81,23 +97,6 @@ pub enum Sent {
     Full,
 }
 
-/// Why a [`PacketRing::wait`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// A datagram waits for [`PacketRing::poll`].
-    Datagram,
-    /// The doorbell rang: look at the queues.
-    Doorbell,
-    /// Send slots came free.
-    Sent,
-    /// The log write ended: [`PacketRing::poll_log_write`].
-    Log,
-    /// The time is over.
-    Timeout,
-    /// It did not sleep: `still_idle` said that there is work.
-    Busy,
-}
-
 /// A buffer that the kernel has filled and the caller has not seen.
 struct Filled {
     buffer: u16,
@@ -111,6 +110,9 @@ struct Parts {
     send: SendSlots,
     direct: DirectReceive,
     bell: Doorbell,
+    receives_trains: bool,
+    zero_copy: ZeroCopy,
+    busy_poll: BusyPoll,
 }
 
 /// One UDP socket on its own io_uring. Made, used and dropped on one thread (it is not `Send`).
@@ -139,6 +141,13 @@ pub struct PacketRing {
     /// Polls since the last sleep.
     polls_awake: u32,
     sends_trains: bool,
+    receives_trains: bool,
+    /// Sends on the ring that the kernel has not answered yet.
+    sends_waiting: usize,
+    zero_copy: ZeroCopy,
+    busy_poll: BusyPoll,
+    /// Receive buffers asked for.
+    asked_buffers: u16,
     bell_armed: bool,
     bell_heard: bool,
     slots_freed: bool,
@@ -152,11 +161,15 @@ impl PacketRing {
     /// [`RtError::IoUringDisabled`], [`RtError::RingMemory`], [`RtError::RingConfig`], [`RtError::Ring`].
     pub fn new(socket: UdpSocket, config: PacketRingConfig) -> Result<Self> {
         config.check()?;
+        let asked_buffers = config.receive_buffers;
         let mut config = config;
         let mut socket = socket;
         loop {
-            match Self::build(socket, config) {
-                Ok(ring) => return Ok(ring),
+            match Self::build(socket, config, config.completions()) {
+                Ok(mut ring) => {
+                    ring.asked_buffers = asked_buffers;
+                    return Ok(ring);
+                }
                 Err((back, RtError::RingMemory { entries, source })) => match config.halved() {
                     Some(half) => (socket, config) = (back, half),
                     None => return Err(RtError::RingMemory { entries, source }),
@@ -166,15 +179,18 @@ impl PacketRing {
         }
     }
 
-    fn build(socket: UdpSocket, config: PacketRingConfig) -> std::result::Result<Self, (UdpSocket, RtError)> {
-        match Self::parts(&socket, config) {
+    fn build(
+        socket: UdpSocket,
+        config: PacketRingConfig,
+        completions: u32,
+    ) -> std::result::Result<Self, (UdpSocket, RtError)> {
+        match Self::parts(&socket, config, completions) {
             Ok(parts) => Ok(Self::assemble(parts, socket, config)),
             Err(error) => Err((socket, error)),
         }
     }
 
-    fn parts(socket: &UdpSocket, config: PacketRingConfig) -> Result<Parts> {
-        let entries = config.completions();
+    fn parts(socket: &UdpSocket, config: PacketRingConfig, entries: u32) -> Result<Parts> {
         let explain = |source| setup::explain(source, entries);
         let made = setup::make(entries)?;
         let receive =
@@ -190,12 +206,14 @@ impl PacketRing {
         unsafe { submitter.register_buf_ring_with_flags(address, count, BUFFER_GROUP, 0) }
             .map_err(explain)?;
         // A kernel without it hands over datagrams one by one.
-        let _ = receive_trains(socket.as_raw_fd());
-        Ok(Parts { made, receive, send, direct, bell })
+        let receives_trains = receive_trains(socket.as_raw_fd()).is_ok();
+        let zero_copy = ZeroCopy::new(config.zero_copy_send, zero_copy::is_in_kernel(&made.ring));
+        let busy_poll = BusyPoll::register(&made.ring, socket.as_raw_fd(), config.busy_poll_us);
+        Ok(Parts { made, receive, send, direct, bell, receives_trains, zero_copy, busy_poll })
     }
 
     fn assemble(parts: Parts, socket: UdpSocket, config: PacketRingConfig) -> Self {
-        let Parts { made, receive, send, direct, bell } = parts;
+        let Parts { made, receive, send, direct, bell, receives_trains, zero_copy, busy_poll } = parts;
         // SAFETY: all-zero is a valid `msghdr`; a multishot receive reads only the two lengths.
         let mut receive_header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         receive_header.msg_namelen = NAME_BYTES as u32;
@@ -212,6 +230,11 @@ impl PacketRing {
             alarm: Alarm::new(),
             bell,
             sends_trains: can_send_trains(socket.as_raw_fd()),
+            receives_trains,
+            sends_waiting: 0,
+            zero_copy,
+            busy_poll,
+            asked_buffers: config.receive_buffers,
             socket,
             config,
             counters: PacketCounters::default(),
@@ -322,10 +345,12 @@ impl PacketRing {
                 }
                 polled.more = more;
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                self.receive_failures = 0;
+            }
             Err(source) => {
                 self.counters.receive_errors += 1;
-                self.receive_failures += 1;
+                self.receive_failures += u32::from(!is_of_the_path(source.raw_os_error()));
                 if self.receive_failures > RECEIVE_FAILURES_MAX {
                     return Err(RtError::Ring { what: "recvmmsg", source });
                 }
@@ -350,173 +375,6 @@ impl PacketRing {
         self.enter()?;
         self.reap()
     }
-
-    /// Sleeps until a datagram comes, the doorbell rings, the log write ends, a send slot comes free or `until` has passed (`None`:
-    /// no limit). Everything queued is submitted first.
-    ///
-    /// `still_idle` is called after other threads have been told to ring: it must look at every queue that they
-    /// fill, and say false if there is anything in one. Then no wake-up can be lost.
-    ///
-    /// # Errors
-    /// [`RtError::Ring`] when the ring or the socket is broken.
-    pub fn wait(&mut self, until: Option<Duration>, still_idle: impl FnOnce() -> bool) -> Result<Wake> {
-        if self.filled.is_empty() {
-            self.bell_heard = false;
-            self.bell.park();
-            let wake = if still_idle() { self.sleep(until) } else { Ok(Wake::Busy) };
-            self.bell.unpark();
-            wake
-        } else {
-            Ok(Wake::Datagram)
-        }
-    }
-
-    fn sleep(&mut self, until: Option<Duration>) -> Result<Wake> {
-        let deadline = until.map(|until| Instant::now() + until);
-        self.polls_awake = 0;
-        self.arm();
-        if self.kernel_has_work() {
-            self.enter()?;
-        }
-        self.reap()?;
-        self.slots_freed = false;
-        loop {
-            if !self.filled.is_empty() {
-                return Ok(Wake::Datagram);
-            }
-            if self.bell_heard {
-                return Ok(Wake::Doorbell);
-            }
-            if self.log.has_ended() {
-                return Ok(Wake::Log);
-            }
-            if self.slots_freed {
-                return Ok(Wake::Sent);
-            }
-            self.arm();
-            let mut until = None;
-            if let Some(deadline) = deadline {
-                let now = Instant::now();
-                let left = deadline.saturating_duration_since(now);
-                if left.is_zero() {
-                    return Ok(Wake::Timeout);
-                }
-                until = (!self.set_alarm(now, left)).then_some(left);
-            }
-            self.counters.waits += 1;
-            self.enter_waiting(until)?;
-            self.reap()?;
-        }
-    }
-
-    /// Whether an enter would get anything done.
-    fn kernel_has_work(&mut self) -> bool {
-        let submissions = self.ring.submission();
-        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
-    }
-
-    /// Submits, and has the kernel post what it has: with deferred task work it does so only when asked.
-    fn enter(&mut self) -> Result<()> {
-        let queued = self.ring.submission().len() as u32;
-        self.counters.syscalls += 1;
-        let flags = io_uring::EnterFlags::GETEVENTS.bits();
-        // SAFETY: no argument is passed, and each queued entry was valid when it was pushed and still is.
-        let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, flags, None) };
-        tolerate(entered)
-    }
-
-    fn enter_waiting(&mut self, left: Option<Duration>) -> Result<()> {
-        self.counters.syscalls += 1;
-        let entered = match left {
-            None => self.ring.submitter().submit_and_wait(1),
-            Some(left) => {
-                let timespec = types::Timespec::from(left);
-                let args = types::SubmitArgs::new().timespec(&timespec);
-                self.ring.submitter().submit_with_args(1, &args)
-            }
-        };
-        tolerate(entered)
-    }
-
-    /// Takes every completion off the ring.
-    fn reap(&mut self) -> Result<()> {
-        loop {
-            let Some(completion) = self.ring.completion().next() else { break };
-            let (data, result, flags) = (completion.user_data(), completion.result(), completion.flags());
-            let Self { receive, log, filled, alarm, counters, .. } = self;
-            match data & KIND_MASK {
-                KIND_RECEIVE => {
-                    self.receive_armed &= cqueue::more(flags);
-                    if let Some(buffer) = cqueue::buffer_select(flags) {
-                        receive.taken();
-                        filled.push_back(Filled { buffer, bytes: result.max(0) as usize });
-                    }
-                    match result {
-                        0.. => self.receive_failures = 0,
-                        error if error == -libc::ENOBUFS => counters.receive_no_buffer += 1,
-                        error if error == -libc::ECANCELED => {}
-                        _ => {
-                            counters.receive_errors += 1;
-                            self.receive_failures += 1;
-                        }
-                    }
-                }
-                KIND_SEND => {
-                    self.end_send(data as u16, result);
-                    self.slots_freed = true;
-                }
-                KIND_LOG => log.handle_completion(result),
-                KIND_ALARM => alarm.handle_completion(),
-                KIND_CANCEL | KIND_ALARM_UPDATE => {}
-                _ => {
-                    self.bell_armed &= cqueue::more(flags);
-                    self.bell_heard = true;
-                    counters.doorbells += 1;
-                }
-            }
-        }
-        if self.receive_failures > RECEIVE_FAILURES_MAX {
-            return Err(RtError::Ring {
-                what: "multishot receive",
-                source: io::ErrorKind::Unsupported.into(),
-            });
-        }
-        Ok(())
-    }
-
-    /// Arms again what has ended. A receive without buffers would end at once: it waits until one is back.
-    fn arm(&mut self) {
-        if !self.receive_armed && self.receive.free() > 0 {
-            let header: *const libc::msghdr = &raw const *self.receive_header;
-            let entry =
-                opcode::RecvMsgMulti::new(SOCKET, header, BUFFER_GROUP).build().user_data(KIND_RECEIVE);
-            self.receive_armed = self.push(&entry);
-            self.receive_cancelled = false;
-            self.counters.receive_rearmed += u64::from(self.receive_armed);
-        }
-        if !self.bell_armed {
-            let entry =
-                opcode::PollAdd::new(BELL, libc::POLLIN as u32).multi(true).build().user_data(KIND_BELL);
-            self.bell_armed = self.push(&entry);
-        }
-    }
-
-    /// Ends the receive operation: what it still brings is taken first, then the socket is asked.
-    fn disarm(&mut self) {
-        if !self.receive_cancelled {
-            let entry = opcode::AsyncCancel::new(KIND_RECEIVE).build().user_data(KIND_CANCEL);
-            self.receive_cancelled = self.push(&entry);
-        }
-    }
-
-    /// False when the submission queue is full.
-    fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the entry points at a slot's message, at the receive header, or at the alarm's time. The first two
-        // stay where they are and as they are until the completion: slots are released only by `reap`, the header
-        // never changes, and drop waits for the kernel or leaks them. The time is boxed and read when the entry is
-        // submitted only; an entry that is not submitted goes with the ring.
-        unsafe { self.ring.submission().push(entry) }.is_ok()
-    }
 }
 
 /// Gives what was received to the caller, datagram by datagram.
@@ -538,45 +396,5 @@ fn hand_over(
         }
         Received::Truncated => counters.truncated += 1,
         Received::Empty => counters.empty += 1,
-    }
-}
-
-/// Answers that only mean "later": a signal, the time, no memory just now, completions to be taken first.
-fn tolerate(entered: io::Result<usize>) -> Result<()> {
-    match entered {
-        Ok(_) => Ok(()),
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY)
-            ) =>
-        {
-            Ok(())
-        }
-        Err(source) => Err(RtError::Ring { what: "enter", source }),
-    }
-}
-
-impl Drop for PacketRing {
-    fn drop(&mut self) {
-        // Closing the ring cancels its operations only some time later, so have them cancelled first.
-        let wait = Some(types::Timespec::from(DROP_WAIT));
-        let cancelled = self.ring.submitter().register_sync_cancel(wait, types::CancelBuilder::any());
-        let none_left = match cancelled {
-            Ok(()) => true,
-            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
-        };
-        let settled = none_left && self.enter().is_ok() && self.reap().is_ok();
-        if settled && self.send.in_flight() == 0 && !self.receive_armed && !self.log.is_in_flight() {
-            // The kernel frees the ring later than we close it: the socket's port must not wait for that.
-            let _ = self.ring.submitter().unregister_files();
-            // SAFETY: dropped once, here, and not used again.
-            unsafe { std::mem::ManuallyDrop::drop(&mut self.receive) };
-            // SAFETY: as above.
-            unsafe { std::mem::ManuallyDrop::drop(&mut self.send) };
-            // SAFETY: as above.
-            unsafe { std::mem::ManuallyDrop::drop(&mut self.log) };
-        }
-        // Otherwise the kernel may still write: a leak of some megabytes is the safe end.
     }
 }

@@ -6,13 +6,13 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
-use io_uring::opcode;
+use io_uring::{cqueue, opcode};
 use wire::Ecn;
 
 use super::segments::{
     CONTROLS_MAX, Control, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, is_refusal, use_ecn,
 };
-use super::{KIND_SEND, PacketRing, SOCKET, Sent};
+use super::{KIND_SEND, KIND_SEND_ZERO_COPY, PacketRing, SOCKET, Sent, zero_copy};
 use crate::Result;
 use crate::address::Name;
 use crate::pages::Pages;
@@ -83,7 +83,7 @@ impl SendSlots {
 
     /// Sets lengths and destination of a taken slot; the header to submit. It stays valid, and must stay
     /// unchanged, until the slot's completion.
-    fn message(&mut self, slot: u16, train: &Train) -> *const libc::msghdr {
+    pub(super) fn message(&mut self, slot: u16, train: &Train) -> *const libc::msghdr {
         assert!(train.bytes <= self.slot_bytes, "{train:?} in a slot of {}", self.slot_bytes);
         assert!(train.is_single() || train.datagrams() <= TRAIN_DATAGRAMS_MAX, "{train:?} is too long");
         let message = &mut self.messages[usize::from(slot)];
@@ -116,6 +116,16 @@ impl SendSlots {
     /// How many datagrams a taken slot holds.
     pub(super) fn datagrams(&self, slot: u16) -> usize {
         self.messages[usize::from(slot)].datagrams
+    }
+
+    /// The ECN bits that the socket sets.
+    pub(super) const fn ecn(&self) -> Ecn {
+        self.ecn
+    }
+
+    /// The header of a taken slot, as [`Self::message`] left it.
+    fn header(&self, slot: u16) -> *const libc::msghdr {
+        &raw const self.messages[usize::from(slot)].header
     }
 
     /// Slots that can be taken.
@@ -165,33 +175,76 @@ impl PacketRing {
             return Ok(Sent::Nothing);
         };
         let message = self.send.message(slot, &train);
-        if self.send.in_flight() > 1 {
+        if self.sends_waiting > 0 {
             // Behind those that wait for room.
             self.queue_send(slot, message);
             return Ok(Sent::Queued);
         }
-        self.counters.syscalls += 1;
-        // SAFETY: `message` points at a header whose name, vector, control and buffer live in the slot, which is
-        // taken and not submitted.
-        let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), message, libc::MSG_DONTWAIT) };
-        if sent < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() == io::ErrorKind::WouldBlock {
-                self.queue_send(slot, message);
-            } else {
-                self.end_send(slot, -error.raw_os_error().unwrap_or(libc::EIO));
-            }
+        if self.zero_copy.is_due(train.bytes) {
+            self.send_zero_copy(slot, message)?;
+            return Ok(Sent::Queued);
+        }
+        let result = self.send_at_once(message);
+        if result == -libc::EAGAIN {
+            self.queue_send(slot, message);
         } else {
-            self.end_send(slot, sent as i32);
+            self.end_send(slot, result);
         }
         Ok(Sent::Queued)
     }
 
+    /// Sends with a copy; how many bytes went, or the error below zero.
+    fn send_at_once(&mut self, message: *const libc::msghdr) -> i32 {
+        self.counters.syscalls += 1;
+        // SAFETY: `message` points at the header of a taken slot, in which its name, vector, control and buffer live
+        // too; nothing changes them before the slot is released.
+        let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), message, libc::MSG_DONTWAIT) };
+        if sent < 0 { -io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) } else { sent as i32 }
+    }
+
     /// Has the kernel send as soon as there is room.
-    fn queue_send(&mut self, slot: u16, message: *const libc::msghdr) {
+    pub(super) fn queue_send(&mut self, slot: u16, message: *const libc::msghdr) {
         let entry = opcode::SendMsg::new(SOCKET, message).build().user_data(KIND_SEND | u64::from(slot));
         let queued = self.push(&entry);
         debug_assert!(queued, "the caller has made sure that there is room");
+        self.sends_waiting += 1;
+        self.counters.sends_queued += 1;
+    }
+
+    /// Has the kernel send from the slot itself, which stays taken until the kernel says that it has let go of it.
+    fn send_zero_copy(&mut self, slot: u16, message: *const libc::msghdr) -> Result<()> {
+        let entry = opcode::SendMsgZc::new(SOCKET, message)
+            .ioprio(zero_copy::REPORT_USAGE)
+            .build()
+            .user_data(KIND_SEND_ZERO_COPY | u64::from(slot));
+        let queued = self.push(&entry);
+        debug_assert!(queued, "the caller has made sure that there is room");
+        self.sends_waiting += 1;
+        self.counters.zero_copy_trains += 1;
+        self.enter()?;
+        self.reap()
+    }
+
+    /// The kernel's answers to such a send: what became of it, and, unless it failed early, that it is done with the
+    /// slot.
+    pub(super) fn end_zero_copy(&mut self, slot: u16, result: i32, flags: u32) {
+        if cqueue::notif(flags) {
+            self.counters.zero_copy_copied += u64::from(self.zero_copy.handle_notification(result));
+        } else {
+            self.sends_waiting -= 1;
+            let mut result = result;
+            if result < 0 && zero_copy::is_refusal(-result) {
+                self.zero_copy.handle_refusal(-result);
+                self.counters.zero_copy_refused += 1;
+                result = self.send_at_once(self.send.header(slot));
+            }
+            self.count_send(slot, result);
+            if cqueue::more(flags) {
+                return;
+            }
+        }
+        self.send.release(slot);
+        self.slots_freed = true;
     }
 
     /// The most datagrams that a train may have now; 1 where the kernel, the device or the path takes no trains.
@@ -202,19 +255,36 @@ impl PacketRing {
 
     /// The kernel's answer to the send of `slot`.
     pub(super) fn end_send(&mut self, slot: u16, result: i32) {
-        let datagrams = self.send.datagrams(slot) as u64;
+        self.count_send(slot, result);
         self.send.release(slot);
+    }
+
+    fn count_send(&mut self, slot: u16, result: i32) {
+        let datagrams = self.send.datagrams(slot) as u64;
         let counters = &mut self.counters;
         if result >= 0 {
             counters.datagrams_out += datagrams;
             counters.bytes_out += result as u64;
             counters.trains_out += u64::from(datagrams > 1);
-        } else {
-            counters.send_errors += datagrams;
-            if datagrams > 1 && is_refusal(-result) {
-                counters.trains_refused += 1;
-                self.sends_trains = false;
+            return;
+        }
+        counters.send_errors += datagrams;
+        match -result {
+            libc::EMSGSIZE => counters.send_too_large += datagrams,
+            libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN => counters.send_no_memory += datagrams,
+            libc::EPERM | libc::EACCES => counters.send_forbidden += datagrams,
+            libc::ENETUNREACH
+            | libc::EHOSTUNREACH
+            | libc::ECONNREFUSED
+            | libc::EADDRNOTAVAIL
+            | libc::ENETDOWN => {
+                counters.send_unreachable += datagrams;
             }
+            _ => {}
+        }
+        if datagrams > 1 && is_refusal(-result) {
+            counters.trains_refused += 1;
+            self.sends_trains = false;
         }
     }
 }
