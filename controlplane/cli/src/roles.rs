@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gateway::{Gateway, GatewayConfig};
 use model::Config;
-use model::config::{ConfigError, IdlePolicy};
+use model::config::{ConfigError, IdlePolicy, ZeroCopySend};
 use node::{Node, NodeConfig, NodeError};
 use serde_json::json;
 use server::ControlPlane;
@@ -85,6 +85,12 @@ fn core_config(core: &model::config::CoreConfig) -> node::CoreConfig {
         stall_budget_us: core.stall_budget_us,
         datagrams_in_per_turn_max: core.datagrams_in_per_turn_max as usize,
         datagrams_out_per_turn_max: core.datagrams_out_per_turn_max as usize,
+        zero_copy_send: match core.zero_copy_send {
+            ZeroCopySend::Auto => node::ZeroCopySend::Auto,
+            ZeroCopySend::Off => node::ZeroCopySend::Off,
+            ZeroCopySend::On => node::ZeroCopySend::On,
+        },
+        busy_poll_us: core.busy_poll_us,
     }
 }
 

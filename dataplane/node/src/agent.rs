@@ -9,7 +9,7 @@ use proto::v1::node_report::Report as Told;
 use proto::v1::node_service_client::NodeServiceClient;
 use proto::v1::{ConfigApplied, NodeCommand, NodeHello, NodeReport, NodeStatus};
 use rings::spsc::{Consumer, Producer};
-use rt::Doorbell;
+use rt::{Doorbell, FeatureStatus, Features};
 use shard::{Command, Report};
 use statesync::Placement;
 use tokio::sync::{Notify, mpsc, watch};
@@ -162,7 +162,12 @@ impl Agent {
                     let state = &mut state.shards[shard];
                     match report {
                         LoopReport::Shard(report) => note(state, shard, &report),
-                        LoopReport::Status(snapshot) => state.last = *snapshot,
+                        LoopReport::Status(snapshot) => {
+                            if state.last.features.is_empty() {
+                                log_features(shard, &snapshot.features);
+                            }
+                            state.last = *snapshot;
+                        }
                         LoopReport::Stall(stall) => stall.log(shard),
                     }
                 });
@@ -204,6 +209,15 @@ async fn attach(
     }
     let incoming = NodeServiceClient::new(channel).attach(request).await?.into_inner();
     Ok((outgoing, incoming))
+}
+
+/// Once, at the start: what the operator can change is in `aetherflow tune --check`.
+fn log_features(shard: usize, features: &Features) {
+    let in_use = features.names(FeatureStatus::InUse);
+    info!(shard, in_use, available = features.names(FeatureStatus::Available), "packet path");
+    for feature in features.iter().filter(|feature| feature.status == FeatureStatus::Absent) {
+        warn!(shard, feature = feature.name, reason = %feature.reason, "the packet path does without");
+    }
 }
 
 fn note(state: &mut ShardState, shard: usize, report: &Report) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rt::ZeroCopySend;
 use shard::IdlePolicy;
 
 /// The longest that an op waits for others under load before the log is written, microseconds, unless told otherwise.
@@ -83,6 +84,10 @@ pub struct CoreConfig {
     pub datagrams_in_per_turn_max: usize,
     /// Datagrams sent by one turn at the most, give or take a train.
     pub datagrams_out_per_turn_max: usize,
+    /// Whether long trains of datagrams are sent without a copy.
+    pub zero_copy_send: ZeroCopySend,
+    /// How long the kernel polls the network device before the shard sleeps, microseconds; 0: not at all.
+    pub busy_poll_us: u32,
 }
 
 impl Default for CoreConfig {
@@ -91,6 +96,8 @@ impl Default for CoreConfig {
             stall_budget_us: STALL_BUDGET_US,
             datagrams_in_per_turn_max: DATAGRAMS_IN_PER_TURN_MAX,
             datagrams_out_per_turn_max: DATAGRAMS_OUT_PER_TURN_MAX,
+            zero_copy_send: ZeroCopySend::Auto,
+            busy_poll_us: 0,
         }
     }
 }

@@ -24,6 +24,7 @@ pub use config::{COMMIT_DELAY_US_MAX, CoreConfig, NodeConfig, NodeLogConfig};
 pub use error::NodeError;
 pub use node::{Node, NodeSummary};
 pub use quantum::{Config as TransportConfig, ControllerKind, FecConfig};
+pub use rt::ZeroCopySend;
 pub use shard::{Figure, IdlePolicy, Stage};
 pub use stage_probe::STAGE_SAMPLE_TURNS;
 pub use timings::{ShardSnapshot, StepTimes, Timings};

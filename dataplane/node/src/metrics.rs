@@ -30,6 +30,7 @@ pub(crate) fn render(state: &NodeState) -> String {
             }
         }
     }
+    features(&mut text, state);
     stages(&mut text, state);
     steps(&mut text, state);
     hiccups(&mut text, state);
@@ -42,6 +43,31 @@ fn figures(shard: &ShardState) -> impl Iterator<Item = &Figure> {
 
 const fn described(figure: &Figure) -> (&'static str, bool, &'static str) {
     (figure.name, figure.is_gauge, figure.help)
+}
+
+fn features(text: &mut String, state: &NodeState) {
+    let known = || state.shards.iter().enumerate().filter(|(_, shard)| !shard.last.features.is_empty());
+    if known().next().is_none() {
+        return;
+    }
+    head(
+        text,
+        "packet_feature_info",
+        "gauge",
+        "What a shard's packet path has: status in_use, available (the reason says why it is not used) or absent. \
+         `aetherflow tune --check` explains each.",
+    );
+    for (shard, state) in known() {
+        for feature in state.last.features.iter() {
+            // Label values of the text format.
+            let reason = feature.reason.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let (name, status) = (feature.name, feature.status.name());
+            let _ = writeln!(
+                text,
+                "aetherflow_packet_feature_info{{shard=\"{shard}\",feature=\"{name}\",status=\"{status}\",reason=\"{reason}\"}} 1"
+            );
+        }
+    }
 }
 
 fn stages(text: &mut String, state: &NodeState) {
@@ -182,6 +208,17 @@ mod tests {
             aetherflow_ops_logged_total{shard=\"0\"} 3\n\
             aetherflow_ops_logged_total{shard=\"1\"} 4\n";
         assert_eq!(render(&state), expected);
+    }
+
+    #[test]
+    fn what_the_packet_path_lacks_is_not_told() {
+        let mut state = NodeState::new(1);
+        let config = rt::PacketRingConfig { zero_copy_send: rt::ZeroCopySend::Off, ..Default::default() };
+        state.shards[0].last.features = rt::Features::probe(config).expect("a ring");
+        let line = "aetherflow_packet_feature_info{shard=\"0\",feature=\"zero_copy_send\",status=\"available\",\
+            reason=\"`zero_copy_send` is off\"} 1";
+        let text = render(&state);
+        assert!(text.lines().any(|told| told == line), "{line} is missing in\n{text}");
     }
 
     #[test]

@@ -294,24 +294,18 @@ impl ShardLoop {
             stolen: self.hiccups.stolen().clone(),
             over_budget: self.hiccups.over_budget().clone(),
         };
-        self.report(LoopReport::Status(Box::new(ShardSnapshot { figures, timings })));
+        self.report(LoopReport::Status(Box::new(ShardSnapshot {
+            figures,
+            timings,
+            features: self.ring.features(),
+        })));
     }
 
     fn figures(&self) -> Vec<Figure> {
         let mut figures = self.shard.status();
-        let ring = self.ring.counters();
-        figures.extend([
-            Figure::counter("ring_bytes_in", ring.bytes_in),
-            Figure::counter("ring_bytes_out", ring.bytes_out),
-            Figure::counter("ring_no_buffer", ring.receive_no_buffer),
-            Figure::counter("ring_rearmed", ring.receive_rearmed),
-            Figure::counter("ring_truncated", ring.truncated),
-            Figure::counter("ring_send_errors", ring.send_errors),
-            Figure::counter("ring_send_slots_exhausted", ring.send_slots_exhausted),
-            Figure::counter("ring_waits", ring.waits),
-            Figure::counter("ring_syscalls", ring.syscalls),
-            Figure::counter("core_yields", self.core_yields),
-        ]);
+        figures.extend(self.ring.counters().described().map(Figure::from));
+        let yields = Figure::counter("core_yields", self.core_yields);
+        figures.push(yields.help("Times the core was offered to others while a log write was in flight."));
         figures.extend(rt::thread_allocations().map(|count| Figure::counter("allocations", count)));
         figures
     }

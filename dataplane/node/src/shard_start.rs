@@ -67,8 +67,14 @@ impl ShardPlan {
 
     fn bring_up(&self, socket: UdpSocket, mut link: AgentLink) -> Result<ShardLoop, NodeError> {
         quantum::fec::prepare();
-        let poll_datagrams_max = self.config.core.datagrams_in_per_turn_max;
-        let ring = PacketRing::new(socket, PacketRingConfig { poll_datagrams_max, ..Default::default() })?;
+        let core = self.config.core;
+        let ring_config = PacketRingConfig {
+            poll_datagrams_max: core.datagrams_in_per_turn_max,
+            zero_copy_send: core.zero_copy_send,
+            busy_poll_us: core.busy_poll_us,
+            ..PacketRingConfig::default()
+        };
+        let ring = PacketRing::new(socket, ring_config)?;
         let log_config = LogConfig {
             segment_bytes: self.config.log_segment_bytes,
             record_body_bytes_max: RECORD_BODY_BYTES_MAX,
@@ -84,7 +90,6 @@ impl ShardPlan {
             spares_max: self.config.log.spare_segments_max,
         };
         let driver = LogDriver::new(self.shard, self.log_dir.segment_files(files_config, ring.doorbell())?);
-        let core = self.config.core;
         let turns = TurnMeter::new(Duration::from_micros(u64::from(core.stall_budget_us)));
         let probe = StageProbe::new(self.config.stage_sample_turns, turns);
         let shard = Shard::with_probe(self.shard_config()?, sync, log, probe);

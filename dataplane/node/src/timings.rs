@@ -1,6 +1,6 @@
 //! What a shard measured of itself.
 
-use rt::Histogram;
+use rt::{Features, Histogram};
 use shard::{Figure, Stage};
 
 use crate::turn_meter::Step;
@@ -38,6 +38,8 @@ pub struct ShardSnapshot {
     pub figures: Vec<Figure>,
     /// Where its time went.
     pub timings: Timings,
+    /// What its packet ring has and lacks.
+    pub features: Features,
 }
 
 impl ShardSnapshot {

@@ -14,12 +14,15 @@ pub struct CounterField {
 }
 
 /// Declares a struct of `u64` counters, and of gauges behind `gauges:`; whoever reads counters takes differences. The
-/// first line of each field's documentation is its help text.
+/// first line of each field's documentation is its help text. `Name prefixed "p_" { … }` tells each under that prefix.
 #[macro_export]
 macro_rules! counters {
+    ($(#[doc = $about:literal])+ $name:ident { $($fields:tt)+ }) => {
+        $crate::counters! { $(#[doc = $about])+ $name prefixed "" { $($fields)+ } }
+    };
     (
         $(#[doc = $about:literal])+
-        $name:ident {
+        $name:ident prefixed $prefix:literal {
             $(#[doc = $first:literal] $(#[doc = $more:literal])* $field:ident,)+
             $(gauges: $(#[doc = $gauge_first:literal] $(#[doc = $gauge_more:literal])* $gauge:ident,)+)?
         }
@@ -43,8 +46,8 @@ macro_rules! counters {
                     $crate::CounterField { name, help: help.trim_ascii(), value, is_gauge }
                 };
                 [
-                    $(field(stringify!($field), concat!($first, $($more),*), self.$field, false),)+
-                    $($(field(stringify!($gauge), concat!($gauge_first, $($gauge_more),*), self.$gauge, true),)+)?
+                    $(field(concat!($prefix, stringify!($field)), concat!($first, $($more),*), self.$field, false),)+
+                    $($(field(concat!($prefix, stringify!($gauge)), concat!($gauge_first, $($gauge_more),*), self.$gauge, true),)+)?
                 ]
                 .into_iter()
             }
@@ -73,6 +76,22 @@ mod tests {
             /// Held now.
             held,
         }
+    }
+
+    counters! {
+        /// Another's.
+        Prefixed prefixed "of_" {
+            /// Taken.
+            taken,
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_left_out() {
+        let mut sum = Prefixed { taken: 1 };
+        sum.add(&Prefixed { taken: 2 });
+        let told: Vec<_> = sum.fields().collect();
+        assert_eq!(told, [("of_taken", 3)]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use wire::limits::{DOCUMENT_ID_BYTES_MAX, MESSAGE_BYTES_MAX, SHARDS_MAX};
 use wire::{Access, Grant};
 
-pub use self::core::CoreConfig;
+pub use self::core::{CoreConfig, ZeroCopySend};
 pub use error::{ConfigError, Place};
 use reader::Section;
 pub use transport::TransportConfig;
@@ -372,6 +372,7 @@ mod tests {
                 .chain(["fec_overhead_percent_max", "keep_alive_ms", "key_update_packets"])
                 .chain(["receive_buffer_bytes_max", "bytes_max", "spare_segments_max"])
                 .chain(["stall_budget_us", "datagrams_in_per_turn_max", "datagrams_out_per_turn_max"])
+                .chain(["zero_copy_send", "busy_poll_us"])
                 .chain(["datagram_bytes_max", "store", "api_key", "session_ttl_s", "ticket_ttl_s", "enabled"])
                 .chain(["ticket_key_rotate_s", "partitions", "pattern", "access", "level", "format"])
                 .chain([

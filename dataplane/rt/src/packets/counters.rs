@@ -1,58 +1,61 @@
 //! What a packet ring counts.
 
-/// What a ring has done since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PacketCounters {
-    /// Datagrams handed to the caller.
-    pub datagrams_in: u64,
-    /// Their payload, bytes.
-    pub bytes_in: u64,
-    /// Datagrams that the kernel took.
-    pub datagrams_out: u64,
-    /// Their payload, bytes.
-    pub bytes_out: u64,
-    /// Trains handed over: several datagrams in one buffer.
-    pub trains_in: u64,
-    /// Trains that the kernel took.
-    pub trains_out: u64,
-    /// Trains that the kernel refused: datagrams go one by one from then on.
-    pub trains_refused: u64,
-    /// Times the kernel found no receive buffer; datagrams waited in the socket's buffer.
-    pub receive_no_buffer: u64,
-    /// Times the receive operation was armed again.
-    pub receive_rearmed: u64,
-    /// Receive operations that ended with another error.
-    pub receive_errors: u64,
-    /// Times the completion queue was full, so that the kernel kept completions elsewhere: none is lost.
-    pub completions_overflowed: u64,
-    /// Datagrams longer than a receive buffer, dropped.
-    pub truncated: u64,
-    /// Datagrams without payload or without an IP sender, dropped.
-    pub empty: u64,
-    /// Datagrams that the kernel refused, lost like any lost packet: all of them, then by reason.
-    pub send_errors: u64,
-    /// Of these: longer than the path or the device takes.
-    pub send_too_large: u64,
-    /// Of these: no way to the peer.
-    pub send_unreachable: u64,
-    /// Of these: no memory for it, in the kernel or in the device's queue.
-    pub send_no_memory: u64,
-    /// Of these: a firewall or a security module forbids it.
-    pub send_forbidden: u64,
-    /// Sends that waited on the ring for room in the socket.
-    pub sends_queued: u64,
-    /// Trains handed to the kernel to send without a copy.
-    pub zero_copy_trains: u64,
-    /// Of these: copied by the kernel anyway.
-    pub zero_copy_copied: u64,
-    /// Of these: not taken, and sent with a copy instead.
-    pub zero_copy_refused: u64,
-    /// Sends put off because every slot was in flight.
-    pub send_slots_exhausted: u64,
-    /// Times the shard slept.
-    pub waits: u64,
-    /// Times the doorbell was heard.
-    pub doorbells: u64,
-    /// System calls: `io_uring_enter`, and those that receive and send directly.
-    pub syscalls: u64,
+use wire::counters;
+
+counters! {
+    /// What a ring has done since it was made.
+    PacketCounters prefixed "ring_" {
+        /// Datagrams handed to the caller.
+        datagrams_in,
+        /// Payload of the datagrams handed to the caller, bytes.
+        bytes_in,
+        /// Datagrams that the kernel took.
+        datagrams_out,
+        /// Payload of the datagrams that the kernel took, bytes.
+        bytes_out,
+        /// Trains handed over: several datagrams in one buffer.
+        trains_in,
+        /// Trains that the kernel took.
+        trains_out,
+        /// Trains that the kernel refused: datagrams go one by one from then on.
+        trains_refused,
+        /// Times the kernel found no receive buffer; datagrams waited in the socket's buffer.
+        receive_no_buffer,
+        /// Times the receive operation was armed again.
+        receive_rearmed,
+        /// Receive operations that ended with an error other than a lack of buffers.
+        receive_errors,
+        /// Times the completion queue was full, so that the kernel kept completions elsewhere: none is lost.
+        completions_overflowed,
+        /// Datagrams longer than a receive buffer, dropped.
+        truncated,
+        /// Datagrams without payload or without an IP sender, dropped.
+        empty,
+        /// Datagrams that the kernel refused, for whatever reason; lost like any lost packet.
+        send_errors,
+        /// Datagrams refused as longer than the path or the device takes.
+        send_too_large,
+        /// Datagrams refused for lack of a way to the peer.
+        send_unreachable,
+        /// Datagrams refused for lack of memory in the kernel or room in the device's queue.
+        send_no_memory,
+        /// Datagrams refused by a firewall or a security module.
+        send_forbidden,
+        /// Sends that waited on the ring for room in the socket.
+        sends_queued,
+        /// Trains handed to the kernel to send without a copy.
+        zero_copy_trains,
+        /// Trains to send without a copy that the kernel copied anyway.
+        zero_copy_copied,
+        /// Trains to send without a copy that the kernel did not take: sent with a copy instead.
+        zero_copy_refused,
+        /// Sends put off because every slot was in flight.
+        send_slots_exhausted,
+        /// Times the shard slept.
+        waits,
+        /// Times the doorbell was heard.
+        doorbells,
+        /// System calls: `io_uring_enter`, and those that receive and send directly.
+        syscalls,
+    }
 }

@@ -62,6 +62,12 @@ impl Features {
         Ok(PacketRing::new(socket, config)?.features())
     }
 
+    /// Whether nothing has been asked yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Each, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = &Feature> {
         self.list.iter()

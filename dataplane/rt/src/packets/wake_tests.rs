@@ -114,7 +114,7 @@ fn spawn(
         let log = LogDir::open(directory.path()).expect("log");
         log.prepare_segment(0, 1 << 20).expect("segment");
         let slept = run_local(async {
-            let file = Rc::new(log.open_segment(0).await.expect("open"));
+            let file = Rc::new(log.open_segment(0).expect("open"));
             let (ring, address) = ring(small());
             ready.send((ring.doorbell(), address)).expect("ready");
             let buffer = Some(LogBuffer::new(wal::BLOCK_BYTES));
