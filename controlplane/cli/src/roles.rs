@@ -17,6 +17,8 @@ use crate::args::{ConfigArgs, Output, RoleArgs};
 use crate::transport::transport;
 use crate::{logging, output};
 
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
 /// Why a part did not start, or stopped.
 #[derive(Debug, Error)]
 pub(crate) enum RoleError {
@@ -77,6 +79,20 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
         commit_delay_us_max: node.log_commit_delay_us_max,
         stage_sample_turns: node.stage_sample_turns,
         core: core_config(&node.core),
+        store: store_config(&node.store),
+    }
+}
+
+fn store_config(store: &model::config::NodeStoreConfig) -> node::NodeStoreConfig {
+    node::NodeStoreConfig {
+        store: node::StoreConfig {
+            cache_bytes: store.cache_bytes,
+            history_retention_ms: u64::from(store.history_retention_days) * DAY_MS,
+            history_bytes_per_document_max: store.history_bytes_per_document_max,
+            tombstone_retention_ms: u64::from(store.tombstone_retention_days) * DAY_MS,
+            ..node::StoreConfig::default()
+        },
+        merge_cache_bytes: store.merge_cache_bytes,
     }
 }
 
@@ -208,5 +224,6 @@ mod tests {
         assert_eq!(config.stage_sample_turns, node::STAGE_SAMPLE_TURNS);
         assert_eq!(config.core, node::CoreConfig::default());
         assert_eq!(config.log, node::NodeLogConfig::default());
+        assert_eq!(config.store, node::NodeStoreConfig::default());
     }
 }

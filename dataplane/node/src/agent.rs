@@ -15,7 +15,7 @@ use statesync::Placement;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tonic::Streaming;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::convert;
 use crate::shard_loop::LoopReport;
@@ -169,6 +169,7 @@ impl Agent {
                             state.last = *snapshot;
                         }
                         LoopReport::Stall(stall) => stall.log(shard),
+                        LoopReport::Store(failure) => note_store(state, shard, failure),
                     }
                 });
             }
@@ -231,6 +232,14 @@ fn note(state: &mut ShardState, shard: usize, report: &Report) {
         Report::SettingsApplied(version) => info!(shard, version, "settings applied"),
         Report::Drained => state.drained = true,
     }
+}
+
+fn note_store(state: &mut ShardState, shard: usize, failure: Option<String>) {
+    match &failure {
+        Some(reason) => error!(shard, reason, "the store takes no writes: edits go on, and the log grows"),
+        None => info!(shard, "the store takes writes again"),
+    }
+    state.store_failure = failure;
 }
 
 async fn push(link: &mut ShardLink, command: Command) {

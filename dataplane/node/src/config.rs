@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use docstore::StoreConfig;
 use rt::ZeroCopySend;
 use shard::IdlePolicy;
+use statesync::WorkerConfig;
 
 /// The longest that an op waits for others under load before the log is written, microseconds, unless told otherwise.
 pub const COMMIT_DELAY_US_MAX: u32 = 500;
@@ -56,6 +58,8 @@ pub struct NodeConfig {
     /// One turn of a shard in so many has its stages timed: [`STAGE_SAMPLE_TURNS`](crate::STAGE_SAMPLE_TURNS)
     /// unless there is a reason; 0: none.
     pub stage_sample_turns: u32,
+    /// How each shard's documents are stored.
+    pub store: NodeStoreConfig,
     /// How the loop of each core works.
     pub core: CoreConfig,
 }
@@ -72,6 +76,22 @@ pub struct NodeLogConfig {
 impl Default for NodeLogConfig {
     fn default() -> Self {
         Self { bytes_max: LOG_BYTES_MAX, spare_segments_max: LOG_SPARE_SEGMENTS_MAX }
+    }
+}
+
+/// How the documents of each shard are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeStoreConfig {
+    /// How the store is opened, and what it keeps.
+    pub store: StoreConfig,
+    /// Memory for integrated documents that are likely to be merged again, bytes.
+    pub merge_cache_bytes: u64,
+}
+
+impl Default for NodeStoreConfig {
+    fn default() -> Self {
+        let worker = WorkerConfig::default();
+        Self { store: StoreConfig::default(), merge_cache_bytes: worker.materialized_bytes_max }
     }
 }
 

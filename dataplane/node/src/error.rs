@@ -30,6 +30,22 @@ pub enum NodeError {
         /// The segment.
         segment: u32,
     },
+    /// The store of a shard's documents cannot be used.
+    #[error("shard {shard}: {source}")]
+    Store {
+        /// The shard.
+        shard: usize,
+        /// What is wrong with it, and what to do.
+        source: docstore::StoreError,
+    },
+    /// A shard's storage thread could not be started.
+    #[error("the storage thread of shard {shard} could not be started: {source}")]
+    StorageThread {
+        /// The shard.
+        shard: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// More or fewer shards than the data directory was made with.
     #[error(
         "{} was made with {found} shards and cannot be opened with {wanted}: start with --shards {found}, or \

@@ -33,6 +33,7 @@ pub(crate) fn render(state: &NodeState) -> String {
     features(&mut text, state);
     stages(&mut text, state);
     steps(&mut text, state);
+    jobs(&mut text, state);
     hiccups(&mut text, state);
     text
 }
@@ -145,6 +146,25 @@ fn steps(text: &mut String, state: &NodeState) {
     }
 }
 
+fn jobs(text: &mut String, state: &NodeState) {
+    let jobs = || state.shards.iter().map(|shard| &shard.last.timings.jobs).enumerate();
+    if jobs().all(|(_, jobs)| jobs.is_empty()) {
+        return;
+    }
+    head(
+        text,
+        "store_job_seconds",
+        "histogram",
+        "Jobs of a shard's storage thread, from the shard's asking to the answer.",
+    );
+    for (shard, jobs) in jobs() {
+        for (kind, histogram) in jobs.iter().filter(|(_, histogram)| histogram.count() > 0) {
+            let labels = format!("shard=\"{shard}\",kind=\"{}\"", kind.name());
+            buckets(text, "store_job_seconds", &labels, histogram);
+        }
+    }
+}
+
 fn hiccups(text: &mut String, state: &NodeState) {
     let timings = || state.shards.iter().map(|shard| &shard.last.timings).enumerate();
     if timings().all(|(_, timings)| timings.stages.is_empty()) {
@@ -192,6 +212,7 @@ mod tests {
     use shard::Stage;
 
     use super::*;
+    use crate::storage::JobKind;
     use crate::timings::StepTimes;
     use crate::turn_meter::Step;
 
@@ -245,6 +266,9 @@ mod tests {
         [200, 700, 1_500_000_000].into_iter().for_each(|ns| sealed.record(ns));
         state.shards[0].last.timings.stages = vec![(Stage::Seal, sealed)];
         state.shards[0].last.timings.stolen.record(2_500_000);
+        let mut loaded = Histogram::new();
+        loaded.record(3_000);
+        state.shards[0].last.timings.jobs = vec![(JobKind::Load, loaded)];
         let text = render(&state);
         for line in [
             "# TYPE aetherflow_stage_seconds histogram",
@@ -254,6 +278,7 @@ mod tests {
             "aetherflow_stage_seconds_bucket{shard=\"0\",stage=\"seal\",le=\"+Inf\"} 3",
             "aetherflow_stage_seconds_sum{shard=\"0\",stage=\"seal\"} 1.5000009",
             "aetherflow_stage_seconds_count{shard=\"0\",stage=\"seal\"} 3",
+            "aetherflow_store_job_seconds_count{shard=\"0\",kind=\"load\"} 1",
             "aetherflow_hiccup_seconds_count{shard=\"0\",cause=\"stolen\"} 1",
             "aetherflow_hiccup_longest_seconds{shard=\"0\"} 0.0025",
         ] {

@@ -69,6 +69,7 @@ impl Node {
             Arc::new(move || reported.notify_one())
         };
 
+        let data_cores: Vec<_> = (0..layout.shards).filter_map(|shard| core_of(&cores, shard)).collect();
         // All shards read their logs at the same time.
         let mut starting = Vec::new();
         for (shard, socket) in sockets.into_iter().enumerate() {
@@ -77,7 +78,8 @@ impl Node {
             let link = AgentLink { commands: commands_out, reports, notify: notify.clone() };
             let (core, log_dir) = (core_of(&cores, shard), data_dir.log_dir(shard)?);
             let (address, config) = (advertised(&config, address), config.clone());
-            let plan = ShardPlan { shard, core, layout, log_dir, reset_key, address, config };
+            let data_cores = data_cores.clone();
+            let plan = ShardPlan { shard, core, data_cores, layout, log_dir, reset_key, address, config };
             starting.push((plan.spawn(socket, link)?, commands, reports_out));
         }
         let (mut shards, mut links) = (Vec::new(), Vec::new());

@@ -15,6 +15,7 @@ use crate::log_driver::{Durable, LogDriver, SegmentNews};
 use crate::loop_clock::LoopClock;
 use crate::stage_probe::StageProbe;
 use crate::stalls::{StallReport, StallReports};
+use crate::storage::{JobKind, StorageLink};
 use crate::timings::{ShardSnapshot, StepTimes, Timings};
 use crate::turn_meter::Step;
 
@@ -24,6 +25,8 @@ const STATUS_INTERVAL: Span = Span::from_ms(1_000);
 const START_POLL: Duration = Duration::from_millis(100);
 /// The agent's commands that one turn heeds at the most: what is left waits for the next.
 const COMMANDS_PER_TURN: usize = 8;
+/// Answers of the storage thread that it heeds at the most.
+const ANSWERS_PER_TURN: usize = 8;
 
 /// What a loop tells the agent.
 pub(crate) enum LoopReport {
@@ -33,6 +36,8 @@ pub(crate) enum LoopReport {
     Status(Box<ShardSnapshot>),
     /// What held it up.
     Stall(Box<StallReport>),
+    /// Why its store takes no writes from now on; `None`: it takes them again.
+    Store(Option<String>),
 }
 
 /// A shard's ends of the rings to and from its agent.
@@ -48,6 +53,7 @@ pub(crate) struct ShardLoop {
     shard: Shard<LogBuffer, StageProbe>,
     pub(crate) ring: PacketRing,
     log: LogDriver,
+    storage: StorageLink,
     link: AgentLink,
     idle_policy: IdlePolicy,
     clock: LoopClock,
@@ -65,6 +71,7 @@ impl ShardLoop {
         shard: Shard<LogBuffer, StageProbe>,
         ring: PacketRing,
         log: LogDriver,
+        storage: StorageLink,
         link: AgentLink,
         idle_policy: IdlePolicy,
         core: CoreConfig,
@@ -73,6 +80,7 @@ impl ShardLoop {
             shard,
             ring,
             log,
+            storage,
             link,
             idle_policy,
             clock: LoopClock::new(),
@@ -173,6 +181,7 @@ impl ShardLoop {
             self.ended(Step::Durable);
             worked = true;
         }
+        worked |= self.take_answers(now);
         for _ in 0..COMMANDS_PER_TURN {
             let Some(command) = self.link.commands.pop() else { break };
             if let Command::Settings(settings) = &command {
@@ -188,6 +197,38 @@ impl ShardLoop {
             worked = true;
         }
         Ok(worked)
+    }
+
+    /// What the storage thread has done.
+    fn take_answers(&mut self, now: Now) -> bool {
+        let mut worked = false;
+        for _ in 0..ANSWERS_PER_TURN {
+            let Some((id, done)) = self.storage.poll_done() else { break };
+            self.shard.handle_job_done(now, id, done);
+            worked = true;
+        }
+        if worked {
+            self.ended(Step::Jobs);
+        }
+        if let Some(failure) = self.storage.poll_turn() {
+            self.report(LoopReport::Store(failure));
+        }
+        worked
+    }
+
+    /// Hands the storage thread its jobs.
+    fn give_jobs(&mut self, now: Now) -> bool {
+        let mut worked = false;
+        while self.storage.has_room()
+            && let Some((id, job)) = self.shard.poll_job(now)
+        {
+            self.storage.begin(id, job);
+            worked = true;
+        }
+        if worked {
+            self.ended(Step::Jobs);
+        }
+        worked
     }
 
     /// A batch that has become durable, if one has.
@@ -249,6 +290,7 @@ impl ShardLoop {
         if datagrams > 0 {
             self.ended(Step::Send);
         }
+        worked |= self.give_jobs(now);
         while let Some(report) = self.shard.poll_report() {
             if matches!(report, Report::Drained) {
                 self.tell_status();
@@ -262,8 +304,8 @@ impl ShardLoop {
     fn sleep(&mut self, now: Time) -> Result<(), NodeError> {
         let due = self.shard.poll_timeout().map_or(self.status_due, |timer| timer.min(self.status_due));
         let until = due.since(now).as_duration();
-        let (commands, log) = (&self.link.commands, &self.log);
-        self.ring.wait(Some(until), || commands.is_empty() && !log.has_news())?;
+        let (commands, log, storage) = (&self.link.commands, &self.log, &self.storage);
+        self.ring.wait(Some(until), || commands.is_empty() && !log.has_news() && storage.is_quiet())?;
         self.hiccups.resume();
         self.shard.probe().turns().resume();
         Ok(())
@@ -291,6 +333,7 @@ impl ShardLoop {
                 .map(|(step, times, stalls)| StepTimes { step, times: times.clone(), stalls })
                 .collect(),
             stages: Stage::ALL.into_iter().zip(probe.histograms().iter().cloned()).collect(),
+            jobs: JobKind::ALL.into_iter().zip(self.storage.stats().jobs.iter().cloned()).collect(),
             stolen: self.hiccups.stolen().clone(),
             over_budget: self.hiccups.over_budget().clone(),
         };
@@ -306,6 +349,7 @@ impl ShardLoop {
         figures.extend(self.ring.counters().described().map(Figure::from));
         let yields = Figure::counter("core_yields", self.core_yields);
         figures.push(yields.help("Times the core was offered to others while a log write was in flight."));
+        figures.extend(self.storage.stats().figures());
         figures.extend(rt::thread_allocations().map(|count| Figure::counter("allocations", count)));
         figures
     }

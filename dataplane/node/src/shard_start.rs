@@ -10,23 +10,27 @@ use rt::{
     unix_ms,
 };
 use shard::{Report, Shard, ShardConfig};
-use statesync::{Placement, StateSync, SyncConfig};
+use statesync::{Placement, StateSync, SyncConfig, WorkerConfig};
 use wal::{Body, LogConfig, LogWriter, Op, Open, Recovered};
-use wire::Span;
 use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX};
 use wire::sync::DocumentKind;
+use wire::{Guuid, Span};
 
 use crate::config::NodeConfig;
 use crate::error::NodeError;
 use crate::log_driver::LogDriver;
 use crate::shard_loop::{AgentLink, LoopReport, ShardLoop};
 use crate::stage_probe::StageProbe;
+use crate::storage::StoragePlan;
 use crate::turn_meter::TurnMeter;
 
 /// Partitions assumed until the control plane sends the map; nobody is served before that.
 const PARTITIONS_UNTIL_TOLD: u32 = 256;
 /// The largest op, with its document's id and the fields before it.
 const RECORD_BODY_BYTES_MAX: usize = OP_BYTES_MAX + wal::BLOCK_BYTES;
+
+/// The store, beside the log's segments.
+const STORE_NAME: &str = "store";
 
 const _: () = assert!(DOCUMENT_ID_BYTES_MAX + 64 <= wal::BLOCK_BYTES);
 const _: () = assert!(rt::STACK_BYTES >= statesync::STACK_BYTES_MIN);
@@ -35,6 +39,8 @@ const _: () = assert!(rt::STACK_BYTES >= statesync::STACK_BYTES_MIN);
 pub(crate) struct ShardPlan {
     pub(crate) shard: usize,
     pub(crate) core: Option<usize>,
+    /// Those of all shards.
+    pub(crate) data_cores: Vec<usize>,
     pub(crate) layout: Layout,
     pub(crate) log_dir: LogDir,
     pub(crate) reset_key: [u8; rt::RESET_KEY_BYTES],
@@ -66,6 +72,7 @@ impl ShardPlan {
     }
 
     fn bring_up(&self, socket: UdpSocket, mut link: AgentLink) -> Result<ShardLoop, NodeError> {
+        let storage = self.storage().spawn()?;
         quantum::fec::prepare();
         let core = self.config.core;
         let ring_config = PacketRingConfig {
@@ -78,8 +85,9 @@ impl ShardPlan {
         let log_config = LogConfig {
             segment_bytes: self.config.log_segment_bytes,
             record_body_bytes_max: RECORD_BODY_BYTES_MAX,
-            ..LogConfig::new(self.layout.log_id.with_shard(self.shard as u8))
+            ..LogConfig::new(self.log_id())
         };
+        let store = storage.store()?;
         let (sync, recovered) = self.recover(&log_config, &mut link)?;
         let mut log = LogWriter::recovered(log_config, &recovered, LogBuffer::new)
             .map_err(|error| NodeError::Config(error.to_string()))?;
@@ -93,7 +101,26 @@ impl ShardPlan {
         let turns = TurnMeter::new(Duration::from_micros(u64::from(core.stall_budget_us)));
         let probe = StageProbe::new(self.config.stage_sample_turns, turns);
         let shard = Shard::with_probe(self.shard_config()?, sync, log, probe);
-        Ok(ShardLoop::new(shard, ring, driver, link, self.config.idle_policy, core))
+        let storage = storage.serve(store, ring.doorbell());
+        Ok(ShardLoop::new(shard, ring, driver, storage, link, self.config.idle_policy, core))
+    }
+
+    fn storage(&self) -> StoragePlan {
+        StoragePlan {
+            shard: self.shard,
+            path: self.log_dir.path().join(STORE_NAME),
+            log_id: self.log_id(),
+            store: self.config.store.store,
+            worker: WorkerConfig {
+                materialized_bytes_max: self.config.store.merge_cache_bytes,
+                ..WorkerConfig::default()
+            },
+            data_cores: self.data_cores.clone(),
+        }
+    }
+
+    fn log_id(&self) -> Guuid {
+        self.layout.log_id.with_shard(self.shard as u8)
     }
 
     /// Reads the log back into documents.

@@ -3,6 +3,7 @@
 use rt::{Features, Histogram};
 use shard::{Figure, Stage};
 
+use crate::storage::JobKind;
 use crate::turn_meter::Step;
 
 /// One step of the turns.
@@ -25,6 +26,8 @@ pub struct Timings {
     pub stages: Vec<(Stage, Histogram)>,
     /// Each step of the turns, in their order, of all turns.
     pub steps: Vec<StepTimes>,
+    /// Each kind of job of its storage thread, from the asking to the answer.
+    pub jobs: Vec<(JobKind, Histogram)>,
     /// Turns during which the thread did not have its core.
     pub stolen: Histogram,
     /// Turns that their own work made too long.

@@ -139,6 +139,7 @@ fn node_config(config: &Config, args: &ServeArgs, control: String) -> NodeConfig
         stage_sample_turns: args.stage_sample_turns,
         core: node::CoreConfig::default(),
         log: node::NodeLogConfig::default(),
+        store: node::NodeStoreConfig::default(),
     }
 }
 

@@ -6,6 +6,7 @@
 mod core;
 mod error;
 mod reader;
+mod store;
 mod transport;
 mod values;
 
@@ -19,6 +20,7 @@ use wire::{Access, Grant};
 pub use self::core::{CoreConfig, ZeroCopySend};
 pub use error::{ConfigError, Place};
 use reader::Section;
+pub use store::NodeStoreConfig;
 pub use transport::TransportConfig;
 pub use values::{Congestion, IdlePolicy, LogFormat, LogLevel, StoreLocation};
 
@@ -79,6 +81,8 @@ pub struct NodeConfig {
     pub stage_sample_turns: u32,
     /// How the loop of each core works.
     pub core: CoreConfig,
+    /// How the documents of each shard are stored.
+    pub store: NodeStoreConfig,
     /// The size of a log segment, allocated ahead.
     pub log_segment_bytes: u64,
     /// A shard's log that has grown to so many bytes has the documents stored that keep its oldest segments.
@@ -172,6 +176,7 @@ impl Default for NodeConfig {
             receive_buffer_bytes_max: 256 << 20,
             stage_sample_turns: 997,
             core: CoreConfig::default(),
+            store: NodeStoreConfig::default(),
             log_segment_bytes: 256 << 20,
             log_bytes_max: 1 << 30,
             log_spare_segments_max: 2,
@@ -261,6 +266,7 @@ impl NodeConfig {
         section.parsed("idle_policy", &mut self.idle_policy, IdlePolicy::EXPECTED, IdlePolicy::parse)?;
         section.integer("stage_sample_turns", &mut self.stage_sample_turns, 0..=STAGE_SAMPLE_TURNS_MAX)?;
         self.core.read(section.section("core")?)?;
+        self.store.read(section.section("store")?)?;
         let mut transport = section.section("transport")?;
         self.transport.read(&mut transport)?;
         let buffers = RECEIVE_BUFFER_BYTES_MIN..=RECEIVE_BUFFER_BYTES_LIMIT;
@@ -368,6 +374,8 @@ mod tests {
         for key in
             ["id", "data_dir", "listen", "advertise", "control", "shards", "idle_policy", "segment_bytes"]
                 .into_iter()
+                .chain(["cache_bytes", "merge_cache_bytes", "history_retention_days"])
+                .chain(["history_bytes_per_document_max", "tombstone_retention_days"])
                 .chain(["stage_sample_turns", "commit_delay_us_max", "congestion", "fec", "fec_deadline_ms"])
                 .chain(["fec_overhead_percent_max", "keep_alive_ms", "key_update_packets"])
                 .chain(["receive_buffer_bytes_max", "bytes_max", "spare_segments_max"])
