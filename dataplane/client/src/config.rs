@@ -39,6 +39,9 @@ pub struct ClientConfig {
     pub backoff_max: Duration,
     /// How long unacknowledged ops are given when the client is dropped without [`crate::Client::close`].
     pub drop_timeout: Duration,
+    /// Whether a document that a node serves through another of its shards goes to a connection of its own to the shard
+    /// that owns it. Off only to measure what it costs to stay.
+    pub follow_advice: bool,
     /// How connections are run: congestion control, repairs of lost packets, the largest datagram, signs of life.
     pub transport: TransportConfig,
 }
@@ -54,6 +57,7 @@ impl Default for ClientConfig {
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(1),
             drop_timeout: Duration::from_secs(5),
+            follow_advice: true,
             transport: TransportConfig::default(),
         }
     }

@@ -30,6 +30,10 @@ impl Credit {
         self.0[channel as usize] += bytes;
     }
 
+    pub(crate) fn add_all(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(bytes, more)| *bytes += more);
+    }
+
     pub(crate) const fn of(&self, channel: Channel) -> usize {
         self.0[channel as usize]
     }
@@ -74,6 +78,11 @@ impl EventQueue {
     /// Keeps credit back until the application has caught up.
     pub(crate) fn hold(&mut self, channel: Channel, bytes: usize) {
         self.held.add(channel, bytes);
+    }
+
+    /// All held credit: its connection goes on without the document.
+    pub(crate) fn take_held(&mut self) -> Credit {
+        std::mem::take(&mut self.held)
     }
 
     /// Forgets held credit: its connection is gone.

@@ -49,6 +49,8 @@ pub(crate) enum Effect {
     PausedUntil(Time),
     /// Join at another shard; no address: of the same node.
     Moved { shard: u32, address: Option<String> },
+    /// The document is open, and would be better off at another shard of the same node.
+    Advised { shard: u32 },
     /// Join again after a pause.
     Rejoin,
     /// The document is closed for good.
@@ -76,6 +78,8 @@ pub(crate) struct DocumentSession {
     phase: Phase,
     /// A loss of connection was told to the application.
     lost: bool,
+    /// The document goes to another connection on advice: the application need not know.
+    is_moving: bool,
     resume_asked: bool,
     incarnation: Option<u64>,
     /// The last op of others that the application has, or the last that a state contained.
@@ -92,6 +96,7 @@ impl DocumentSession {
             spec,
             phase: Phase::Offline,
             lost: false,
+            is_moving: false,
             resume_asked: false,
             incarnation: None,
             seen: 0,
@@ -112,6 +117,11 @@ impl DocumentSession {
 
     pub(crate) fn is_joined(&self) -> bool {
         self.phase == Phase::Joined
+    }
+
+    /// Whether it is open and nothing of its state is still to come: it may go to another connection.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.phase == Phase::Joined && self.assembly.is_none()
     }
 
     /// Whether all ops are acknowledged.
@@ -175,10 +185,19 @@ impl DocumentSession {
             self.incarnation = None;
             self.seen = 0;
         }
-        if self.phase == Phase::Joined {
+        if std::mem::take(&mut self.is_moving) || self.phase == Phase::Joined {
             self.lost = true;
             events.push(DocumentEvent::Disconnected);
         }
+        self.phase = Phase::Offline;
+    }
+
+    /// Another connection serves the document from now on. The node goes on from where this one stands, and knows by their
+    /// counters the ops that come again.
+    pub(crate) fn handle_move(&mut self) {
+        self.unacked.rewind();
+        self.paused_until = Time::ZERO;
+        self.is_moving = true;
         self.phase = Phase::Offline;
     }
 
@@ -242,6 +261,7 @@ impl DocumentSession {
                 let address = (!address.is_empty()).then(|| (*address).to_owned());
                 Effect::Moved { shard: *shard, address }.into()
             }
+            Server::Advice { shard, .. } => Effect::Advised { shard: *shard }.into(),
             Server::Error { code, text, .. } => match code {
                 Code::Draining | Code::Overloaded | Code::LogBusy => Effect::Rejoin.into(),
                 _ => Effect::Closed { code: *code, text: (*text).to_owned() }.into(),
@@ -264,12 +284,15 @@ impl DocumentSession {
         if entered && std::mem::take(&mut self.lost) {
             events.push(DocumentEvent::Reconnected);
         }
-        events.push(DocumentEvent::Joined {
-            server_state_vector: Bytes::copy_from_slice(joined.state_vector),
-            sequence: joined.sequence,
-            state_bytes: joined.state_bytes,
-            resumed,
-        });
+        let is_unnoticed = std::mem::take(&mut self.is_moving) && resumed;
+        if !is_unnoticed {
+            events.push(DocumentEvent::Joined {
+                server_state_vector: Bytes::copy_from_slice(joined.state_vector),
+                sequence: joined.sequence,
+                state_bytes: joined.state_bytes,
+                resumed,
+            });
+        }
         self.assembly = (bytes_expected > 0).then(|| Assembly {
             sequence: joined.sequence,
             bytes_expected,

@@ -213,3 +213,37 @@ fn a_refused_join_is_repeated_for_ever_or_a_busy_node_given_up() {
     assert_eq!(model.session.handle_close(Code::Forbidden, "why", &mut model.events), 1);
     assert_eq!(model.seen(), ["closed AF0102 forbidden"]);
 }
+
+#[test]
+fn a_move_on_advice_is_noticed_or_loses_ops() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    assert_eq!(model.join(), None);
+    model.joined(1, 4, 0);
+    model.op(1);
+    model.op(2);
+    assert_eq!(model.sent(Time::ZERO), ["1", "2"]);
+    model.others_op(7);
+    let advice = model.handle(&Server::Advice { handle: 3, epoch: 1, shard: 1 });
+    assert_eq!(advice.effect, Some(Effect::Advised { shard: 1 }));
+    assert!(model.session.is_settled());
+    while model.events.pop().is_some() {}
+
+    model.session.handle_move();
+    model.op(3);
+    assert!(model.sent(Time::ZERO).is_empty(), "not before the owner has answered");
+    assert_eq!(model.join(), Some(ResumePoint { incarnation: 1, sequence: 7 }));
+    model.joined(1, 7, 0);
+    assert_eq!(model.sent(Time::ZERO), ["1", "2", "3"]);
+    assert_eq!(model.events.pop(), None, "the application need not know");
+
+    // When the new connection is lost on the way, or cannot go on from there, it must.
+    model.session.handle_move();
+    model.join();
+    model.session.handle_disconnect(&mut model.events);
+    assert_eq!(model.events.pop(), Some(DocumentEvent::Disconnected));
+    model.join();
+    model.joined(1, 9, 10);
+    assert_eq!(model.events.pop(), Some(DocumentEvent::Reconnected));
+    assert!(matches!(model.events.pop(), Some(DocumentEvent::Joined { state_bytes: 10, .. })));
+    assert!(!model.session.is_settled(), "the state is still to come");
+}

@@ -35,4 +35,6 @@ pub struct ClientStats {
     pub malformed_messages: u64,
     /// Documents that were sent to another shard or node.
     pub moves: u64,
+    /// Documents that went to the shard that owns them, from another one that had served them.
+    pub advised_moves: u64,
 }

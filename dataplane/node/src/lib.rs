@@ -14,6 +14,7 @@ mod metrics;
 mod node;
 mod shard_loop;
 mod shard_start;
+mod siblings;
 mod stage_probe;
 mod stalls;
 mod state;

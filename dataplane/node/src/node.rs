@@ -19,6 +19,7 @@ use crate::error::NodeError;
 use crate::metrics;
 use crate::shard_loop::AgentLink;
 use crate::shard_start::{ShardPlan, ShardStarted};
+use crate::siblings;
 use crate::state::NodeState;
 use crate::timings::ShardSnapshot;
 
@@ -72,23 +73,33 @@ impl Node {
         let data_cores: Vec<_> = (0..layout.shards).filter_map(|shard| core_of(&cores, shard)).collect();
         // All shards read their logs at the same time.
         let mut starting = Vec::new();
-        for (shard, socket) in sockets.into_iter().enumerate() {
+        for ((shard, socket), siblings) in sockets.into_iter().enumerate().zip(siblings::mesh(layout.shards))
+        {
             let (commands, commands_out) = spsc::channel(COMMANDS_MAX);
             let (reports, reports_out) = spsc::channel(REPORTS_MAX);
             let link = AgentLink { commands: commands_out, reports, notify: notify.clone() };
             let (core, log_dir) = (core_of(&cores, shard), data_dir.log_dir(shard)?);
             let (address, config) = (advertised(&config, address), config.clone());
             let data_cores = data_cores.clone();
-            let plan = ShardPlan { shard, core, data_cores, layout, log_dir, reset_key, address, config };
+            let plan =
+                ShardPlan { shard, core, data_cores, layout, log_dir, reset_key, address, config, siblings };
             starting.push((plan.spawn(socket, link)?, commands, reports_out));
         }
         let (mut shards, mut links) = (Vec::new(), Vec::new());
-        for (shard, (ShardStarted { handle, ready }, commands, reports)) in starting.into_iter().enumerate() {
+        let mut told = Vec::new();
+        for (shard, (started, commands, reports)) in starting.into_iter().enumerate() {
+            let ShardStarted { handle, ready, doorbells } = started;
             match ready.recv() {
                 Ok(doorbell) => links.push(ShardLink { commands, reports, doorbell }),
                 Err(_) => return Err(failure(shard, handle)),
             }
             shards.push(handle);
+            told.push(doorbells);
+        }
+        let doorbells: Vec<_> = links.iter().map(|link| link.doorbell.clone()).collect();
+        for shard in told {
+            // One that has stopped meanwhile is found by whoever watches the node.
+            let _ = shard.send(doorbells.clone());
         }
         let (state_in, state) = watch::channel(NodeState::new(layout.shards));
         let (drain, drain_out) = watch::channel(false);

@@ -13,6 +13,7 @@ use crate::config::CoreConfig;
 use crate::error::NodeError;
 use crate::log_driver::{Durable, LogDriver, SegmentNews};
 use crate::loop_clock::LoopClock;
+use crate::siblings::Siblings;
 use crate::stage_probe::StageProbe;
 use crate::stalls::{StallReport, StallReports};
 use crate::storage::{JobKind, StorageLink};
@@ -55,6 +56,7 @@ pub(crate) struct ShardLoop {
     log: LogDriver,
     storage: StorageLink,
     link: AgentLink,
+    siblings: Siblings,
     idle_policy: IdlePolicy,
     clock: LoopClock,
     hiccups: HiccupMeter,
@@ -82,6 +84,7 @@ impl ShardLoop {
             log,
             storage,
             link,
+            siblings: Siblings::default(),
             idle_policy,
             clock: LoopClock::new(),
             hiccups: HiccupMeter::new(),
@@ -90,6 +93,11 @@ impl ShardLoop {
             status_due: Time::ZERO,
             core_yields: 0,
         }
+    }
+
+    /// The lanes to the other shards and from them; before it serves.
+    pub(crate) fn set_siblings(&mut self, siblings: Siblings) {
+        self.siblings = siblings;
     }
 
     /// Serves until the shard has drained.
@@ -182,6 +190,10 @@ impl ShardLoop {
             worked = true;
         }
         worked |= self.take_answers(now);
+        if self.siblings.take_in(now, &mut self.shard) {
+            self.ended(Step::Lanes);
+            worked = true;
+        }
         for _ in 0..COMMANDS_PER_TURN {
             let Some(command) = self.link.commands.pop() else { break };
             if let Command::Settings(settings) = &command {
@@ -245,6 +257,11 @@ impl ShardLoop {
 
     /// Everything that goes out: writes, datagrams, reports.
     fn put_out(&mut self, now: Now) -> Result<bool, NodeError> {
+        // First: the sibling works on it meanwhile.
+        let told_siblings = self.siblings.put_out(now, &mut self.shard);
+        if told_siblings {
+            self.ended(Step::Lanes);
+        }
         let mut worked = false;
         if let Some(segment) = self.shard.poll_segment_wanted() {
             self.log.prepare(segment);
@@ -297,15 +314,17 @@ impl ShardLoop {
             }
             self.report(LoopReport::Shard(report));
         }
-        Ok(worked)
+        Ok(worked || told_siblings)
     }
 
     /// Sleeps until something comes or a timer is due.
     fn sleep(&mut self, now: Time) -> Result<(), NodeError> {
         let due = self.shard.poll_timeout().map_or(self.status_due, |timer| timer.min(self.status_due));
         let until = due.since(now).as_duration();
-        let (commands, log, storage) = (&self.link.commands, &self.log, &self.storage);
-        self.ring.wait(Some(until), || commands.is_empty() && !log.has_news() && storage.is_quiet())?;
+        let Self { ring, link, log, storage, siblings, shard, .. } = self;
+        let still_idle =
+            || link.commands.is_empty() && !log.has_news() && storage.is_quiet() && siblings.is_idle(shard);
+        ring.wait(Some(until), still_idle)?;
         self.hiccups.resume();
         self.shard.probe().turns().resume();
         Ok(())

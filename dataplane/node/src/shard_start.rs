@@ -20,6 +20,7 @@ use crate::config::NodeConfig;
 use crate::error::NodeError;
 use crate::log_driver::LogDriver;
 use crate::shard_loop::{AgentLink, LoopReport, ShardLoop};
+use crate::siblings::Siblings;
 use crate::stage_probe::StageProbe;
 use crate::storage::StoragePlan;
 use crate::turn_meter::TurnMeter;
@@ -47,6 +48,8 @@ pub(crate) struct ShardPlan {
     /// Under which the cluster knows the node.
     pub(crate) address: String,
     pub(crate) config: NodeConfig,
+    /// The lanes to the other shards and from them.
+    pub(crate) siblings: Siblings,
 }
 
 /// A shard whose thread runs.
@@ -54,21 +57,28 @@ pub(crate) struct ShardStarted {
     pub(crate) handle: ShardHandle<Result<(), NodeError>>,
     /// Delivers the doorbell when the log is recovered; closes without when that failed.
     pub(crate) ready: mpsc::Receiver<Doorbell>,
+    /// Takes everybody's doorbells, by shard; the shard serves once it has them.
+    pub(crate) doorbells: mpsc::SyncSender<Vec<Doorbell>>,
 }
 
 impl ShardPlan {
     /// Starts the thread.
-    pub(crate) fn spawn(self, socket: UdpSocket, link: AgentLink) -> Result<ShardStarted, NodeError> {
+    pub(crate) fn spawn(mut self, socket: UdpSocket, link: AgentLink) -> Result<ShardStarted, NodeError> {
         let (ready_in, ready) = mpsc::sync_channel(1);
+        let (doorbells, doorbells_out) = mpsc::sync_channel::<Vec<Doorbell>>(1);
         let name = format!("shard-{}", self.shard);
+        let siblings = std::mem::take(&mut self.siblings);
         let handle = rt::spawn_shard(self.core, &name, move || async move {
-            let serving = self.bring_up(socket, link)?;
+            let mut serving = self.bring_up(socket, link)?;
             // The starter waits for this; when it is gone the whole node is.
             let _ = ready_in.send(serving.ring.doorbell());
             drop(ready_in);
+            // Closes when another shard did not start, and with it the node.
+            let Ok(doorbells) = doorbells_out.recv() else { return Ok(()) };
+            serving.set_siblings(siblings.with_doorbells(&doorbells));
             serving.run().await
         })?;
-        Ok(ShardStarted { handle, ready })
+        Ok(ShardStarted { handle, ready, doorbells })
     }
 
     fn bring_up(&self, socket: UdpSocket, mut link: AgentLink) -> Result<ShardLoop, NodeError> {

@@ -9,6 +9,7 @@
 mod command;
 mod commit_pace;
 mod idle;
+mod lanes;
 mod log;
 mod probe;
 mod shard;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use command::{Command, Report, ShardSettings};
 pub use idle::IdlePolicy;
+pub use lanes::{LANE_INLINE_BYTES, LaneMessage};
 pub use probe::{Offender, Probe, Stage};
 pub use shard::{Shard, ShardConfig};
 pub use status::Figure;

@@ -1,5 +1,7 @@
 //! One shard: transport, state sync and log wired together.
 
+mod siblings;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use wire::{Ecn, Span, TicketKeyRing, Time};
 
 use crate::command::{Command, Report, ShardSettings};
 use crate::commit_pace::CommitPace;
+use crate::lanes::Lanes;
 use crate::log::OpLog;
 use crate::probe::{Offender, Probe, Stage};
 use crate::sink::{AfterDatagram, Sink, connection, subscriber};
@@ -26,6 +29,9 @@ const TELL_SPAN_MAX: Span = Span::from_ms(500);
 const CLOSE_SPAN_MAX: Span = Span::from_ms(50);
 /// What the clients are told.
 const DRAIN_REASON: &str = "the node is going away";
+
+/// What a client is told that sends more for another shard than it takes.
+const OVERLOADED_REASON: &str = "too much waits for the shard that owns the document";
 
 /// What a shard is made of when it starts.
 #[derive(Debug)]
@@ -69,9 +75,9 @@ enum Drain {
 /// One shard, without the machine underneath: whoever drives it feeds it datagrams, commands and finished
 /// writes, and takes datagrams, writes and reports from it.
 ///
-/// A turn of the driver: `handle_datagram` for all that came, `handle_command`, `handle_timeout`,
-/// `run_background`; then `poll_transmit`, `poll_write` and `poll_report` until each has nothing; then sleep
-/// until `poll_timeout` at the latest.
+/// A turn of the driver: `handle_datagram` for all that came, `handle_lane_message` for what siblings sent,
+/// `handle_command`, `handle_timeout`, `run_background`; then `poll_lane_message` for each sibling, `poll_transmit`,
+/// `poll_write` and `poll_report` until each has nothing; then sleep until `poll_timeout` at the latest.
 ///
 /// `P` times the stages; [`new`](Self::new) makes a shard without.
 pub struct Shard<B: AlignedBuffer, P = ()> {
@@ -82,6 +88,7 @@ pub struct Shard<B: AlignedBuffer, P = ()> {
     sync_config: SyncConfig,
     log: LogWriter<B>,
     commit_pace: CommitPace,
+    lanes: Lanes,
     after: AfterDatagram,
     drain: Drain,
     /// Keys that wait for the placement.
@@ -114,6 +121,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
         endpoint.handle_restart(config.start_unix_ms);
         Self {
             shard: config.shard,
+            lanes: Lanes::new(config.shard, config.shards),
             endpoint,
             transport: config.transport,
             sync,
@@ -138,11 +146,14 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     /// One received datagram; it is decrypted in place.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, ecn: Ecn, datagram: &mut [u8]) {
         self.probe.enter(Stage::Open);
-        let Self { shard, endpoint, sync, log, probe, after, .. } = self;
-        let mut sink = Sink { now: now.mono, shard: *shard, sync, log, probe, after };
+        let Self { shard, endpoint, sync, lanes, log, probe, after, .. } = self;
+        let mut sink = Sink { now: now.mono, shard: *shard, sync, lanes, log, probe, after };
         endpoint.handle_marked_datagram(now, from, ecn, datagram, &mut sink);
         for (key, channel, bytes) in self.after.consumed.drain(..) {
             self.endpoint.consume(key, channel, bytes);
+        }
+        for key in self.after.overloaded.drain(..) {
+            self.endpoint.close(now.mono, key, Code::Overloaded as u16, OVERLOADED_REASON);
         }
         for (key, probe) in self.after.probes.drain(..) {
             // Unreliable: a probe that finds no room is a lost probe.
@@ -164,6 +175,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
                 self.admit();
             }
             Command::Placement(placement) => {
+                self.lanes.set_placement(placement.clone());
                 self.sync.set_placement(placement);
                 self.has_placement = true;
                 self.admit();
@@ -316,7 +328,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     /// What it has done and holds.
     #[must_use]
     pub fn status(&self) -> Vec<Figure> {
-        status::collect(&self.endpoint, &self.sync.stats(), &self.log)
+        status::collect(&self.endpoint, &self.sync.stats(), &self.log, &self.lanes)
     }
 
     /// Lets clients in once it is known what is owned here.
@@ -356,8 +368,12 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
                 any = true;
                 match event {
                     Event::Connected | Event::Finishing => {}
-                    Event::Writable => self.sync.handle_writable(subscriber(self.shard, key)),
+                    Event::Writable => {
+                        self.sync.handle_writable(subscriber(self.shard, key));
+                        self.lanes.handle_writable(&mut self.endpoint, key);
+                    }
                     Event::Closed(_) => {
+                        self.lanes.handle_closed(key);
                         self.sync.handle_close(now.mono, subscriber(self.shard, key));
                     }
                 }
@@ -365,6 +381,14 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
             let Some(output) = self.sync.poll_output() else { return any };
             any = true;
             match output {
+                Output::Send { to, channel, message, can_wait } if to.origin != self.shard => {
+                    if self.lanes.send(to, channel, &message, can_wait).is_err() {
+                        self.sync.handle_blocked(to);
+                    }
+                }
+                Output::Close { to, code, reason } if to.origin != self.shard => {
+                    self.lanes.end(to, code, reason);
+                }
                 Output::Send { to, channel, message, can_wait } => {
                     let sent = if can_wait {
                         self.endpoint.send_behind(connection(to), channel, message)

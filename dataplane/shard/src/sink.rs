@@ -7,6 +7,7 @@ use wal::{AlignedBuffer, LogWriter};
 use wire::sync::{Channel, Client};
 use wire::{Ticket, Time};
 
+use crate::lanes::{Lanes, Taken};
 use crate::log::OpLog;
 use crate::probe::{Probe, Stage};
 
@@ -17,6 +18,7 @@ pub(crate) struct Sink<'a, B: AlignedBuffer, P> {
     /// This one.
     pub(crate) shard: u32,
     pub(crate) sync: &'a mut StateSync,
+    pub(crate) lanes: &'a mut Lanes,
     pub(crate) log: &'a mut LogWriter<B>,
     pub(crate) probe: &'a mut P,
     pub(crate) after: &'a mut AfterDatagram,
@@ -29,8 +31,20 @@ pub(crate) struct AfterDatagram {
     pub(crate) consumed: Vec<(ConnectionKey, Channel, usize)>,
     /// Round-trip probes to echo.
     pub(crate) probes: Vec<(ConnectionKey, Bytes)>,
+    /// Connections to end: more waits for a sibling than may.
+    pub(crate) overloaded: Vec<ConnectionKey>,
     /// Whose message took too long, and the document that it was for.
     pub(crate) offender: Option<(ConnectionKey, Option<Box<str>>)>,
+}
+
+impl AfterDatagram {
+    /// Notes credit to give back.
+    pub(crate) fn consume(&mut self, from: ConnectionKey, channel: Channel, bytes: usize) {
+        match self.consumed.last_mut() {
+            Some((key, last, sum)) if (*key, *last) == (from, channel) => *sum += bytes,
+            _ => self.consumed.push((from, channel, bytes)),
+        }
+    }
 }
 
 /// The subscriber that stands for a connection of shard `origin`.
@@ -58,9 +72,10 @@ impl<B: AlignedBuffer, P: Probe> MessageSink for Sink<'_, B, P> {
             self.after.probes.push((from, Bytes::copy_from_slice(message)));
             return;
         }
-        match self.after.consumed.last_mut() {
-            Some((key, last, bytes)) if (*key, *last) == (from, channel) => *bytes += message.len(),
-            _ => self.after.consumed.push((from, channel, message.len())),
+        match self.lanes.forward(self.sync, from, channel, message) {
+            Taken::Here => self.after.consume(from, channel, message.len()),
+            Taken::Forwarded => return,
+            Taken::Overloaded => return self.after.overloaded.push(from),
         }
         self.probe.enter(Stage::Statesync);
         let mut log = OpLog { log: &mut *self.log, probe: &mut *self.probe };

@@ -3,6 +3,8 @@
 use quantum::{Connection, Endpoint};
 use statesync::SyncStats;
 use wal::{AlignedBuffer, LogWriter};
+
+use crate::lanes::Lanes;
 use wire::CounterField;
 
 /// One figure of a shard.
@@ -49,8 +51,9 @@ pub(crate) fn collect<B: AlignedBuffer>(
     endpoint: &Endpoint,
     sync: &SyncStats,
     log: &LogWriter<B>,
+    lanes: &Lanes,
 ) -> Vec<Figure> {
-    let mut figures = Vec::with_capacity(96);
+    let mut figures = Vec::with_capacity(112);
     figures.extend(endpoint.stats().described().map(Figure::from));
     // The endpoint counts datagrams of all kinds; these are the ones of its connections.
     let connections = endpoint.connection_stats();
@@ -67,6 +70,7 @@ pub(crate) fn collect<B: AlignedBuffer>(
         Figure::gauge("log_bytes", log.log_bytes())
             .help("Bytes of the log's segments that are kept, as far as they are used."),
     ]);
+    figures.extend(lanes.figures());
     figures
 }
 

@@ -52,6 +52,12 @@ impl Placement {
         owner.shard == self.shard && owner.address.is_empty()
     }
 
+    /// The other shard of this node that `owner` is, if it is one.
+    #[must_use]
+    pub fn sibling(&self, owner: &Owner) -> Option<u32> {
+        (owner.address.is_empty() && owner.shard != self.shard).then_some(owner.shard)
+    }
+
     /// The epoch at which a partition is owned.
     #[must_use]
     pub fn epoch(&self, partition: u32) -> u64 {

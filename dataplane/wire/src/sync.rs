@@ -5,6 +5,10 @@
 //! subscribers, so that one encoding of an op serves them all. Described in `PROTOCOL.md`, section "Sync
 //! messages".
 
+mod passing;
+
+pub use passing::{HandleChange, Renumbered, client_handle, handle_change, is_join, is_leave, renumber};
+
 pub use crate::channel::Channel;
 use crate::code::Code;
 use crate::limits::{
@@ -179,6 +183,16 @@ pub enum Server<'a> {
         /// HOST:PORT of its node; empty: this node.
         address: &'a str,
     },
+    /// The document lives on another shard of this node, which serves it through this one for now: better join there,
+    /// then leave here. Said once for a join.
+    Advice {
+        /// The handle of the join, which stays open.
+        handle: u32,
+        /// The partition's epoch.
+        epoch: u64,
+        /// The shard that owns it.
+        shard: u32,
+    },
     /// A join was refused, or an open document was closed.
     Error {
         /// The handle of the join.
@@ -201,6 +215,7 @@ mod tag {
     pub(super) const REJECT: u8 = 19;
     pub(super) const MOVED: u8 = 20;
     pub(super) const ERROR: u8 = 21;
+    pub(super) const ADVICE: u8 = 30;
 }
 
 const JOIN_CONTENT: u8 = 1;
@@ -332,6 +347,12 @@ impl<'a> Server<'a> {
                 put_varint(out, u64::from(*shard));
                 out.extend_from_slice(address.as_bytes());
             }
+            Self::Advice { handle, epoch, shard } => {
+                out.push(tag::ADVICE);
+                put_varint(out, u64::from(*handle));
+                put_varint(out, *epoch);
+                put_varint(out, u64::from(*shard));
+            }
             Self::Error { handle, code, text } => {
                 out.push(tag::ERROR);
                 put_varint(out, u64::from(*handle));
@@ -382,6 +403,11 @@ impl<'a> Server<'a> {
                 epoch: reader.varint("epoch")?,
                 shard: reader.varint32("shard")?,
                 address: text(&mut reader)?,
+            },
+            tag::ADVICE => Self::Advice {
+                handle: reader.varint32("handle")?,
+                epoch: reader.varint("epoch")?,
+                shard: reader.varint32("shard")?,
             },
             tag::ERROR => Self::Error {
                 handle: reader.varint32("handle")?,

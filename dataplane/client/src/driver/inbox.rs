@@ -86,6 +86,7 @@ impl<'a> Inbox<'a> {
             Server::Ack { handle, .. }
             | Server::Reject { handle, .. }
             | Server::Moved { handle, .. }
+            | Server::Advice { handle, .. }
             | Server::Error { handle, .. } => Some(*handle),
         };
         // What comes for a document that was left, or is served elsewhere by now, is late and of no use.
@@ -104,6 +105,10 @@ impl<'a> Inbox<'a> {
         }
         *self.desk.released += outcome.released;
         if let Some(effect) = outcome.effect {
+            if matches!(effect, Effect::Moved { .. } | Effect::Rejoin | Effect::Closed { .. }) {
+                // The connection goes on without the document.
+                self.credit.add_all(events.take_held());
+            }
             *self.desk.released += apply(&effect, handle, entry, &mut events, self.numbers, self.desk.shared);
             self.desk.effects.push((handle, effect));
         }
@@ -127,7 +132,7 @@ fn apply(
             entry.moves = 0;
             0
         }
-        Effect::PausedUntil(_) => 0,
+        Effect::PausedUntil(_) | Effect::Advised { .. } => 0,
         Effect::Moved { .. } | Effect::Rejoin => {
             entry.session.handle_disconnect(events);
             0

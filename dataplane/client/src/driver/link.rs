@@ -103,6 +103,8 @@ pub(super) struct Link {
     pub(super) backoff: Backoff,
     /// The documents that it serves.
     pub(super) documents: BTreeSet<u32>,
+    /// Those that will come to it, on a node's advice, once it is established.
+    pub(super) expected: BTreeSet<u32>,
     /// Those that may have something to send, in turn.
     pub(super) queued: VecDeque<u32>,
     /// From the node's number of a document to its handle.
@@ -122,6 +124,7 @@ impl Link {
             state: State::Waiting(now),
             backoff,
             documents: BTreeSet::new(),
+            expected: BTreeSet::new(),
             queued: VecDeque::new(),
             numbers: HashMap::new(),
             pings: Pings::new(),
@@ -275,7 +278,9 @@ impl Link {
     /// Whether it has something to do.
     pub(super) fn is_wanted(&self) -> bool {
         let replies = self.pings.values().map(|(_, reply)| reply).chain(&self.pings_waiting);
-        !self.documents.is_empty() || replies.into_iter().any(|reply| !reply.is_closed())
+        !self.documents.is_empty()
+            || !self.expected.is_empty()
+            || replies.into_iter().any(|reply| !reply.is_closed())
     }
 
     /// Whether the transport takes messages.

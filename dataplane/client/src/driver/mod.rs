@@ -3,6 +3,7 @@
 //! One poll takes what the application asked for, what the sockets received and what has become due, then
 //! sends what came of it all: many ops share a packet, many packets a system call.
 
+mod advice;
 mod buffers;
 mod clock;
 mod commands;
@@ -14,7 +15,7 @@ mod socket;
 mod tickets;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use quantum::ConnectionStats;
 use tokio::time::{Instant, Sleep};
 use wire::{Code, Span, Time};
 
+use self::advice::Parting;
 use self::buffers::Buffers;
 use self::clock::{Clock, entropy};
 use self::commands::Closing;
@@ -34,6 +36,7 @@ use self::tickets::Tickets;
 use crate::backoff::{Backoff, span};
 use crate::config::ClientConfig;
 use crate::error::ClientError;
+use crate::placement::Route;
 use crate::shared::{Command, Shared};
 use crate::stats::ClientStats;
 use crate::ticket::{IssuedTicket, TicketRefusal, TicketSource};
@@ -85,6 +88,10 @@ struct Driver {
     /// Documents to look at again at some moment.
     alarms: BinaryHeap<Reverse<(Time, u32)>>,
     leaving: Vec<u32>,
+    /// Documents that go to another shard once there is a connection to it.
+    advised: Vec<(u32, Route)>,
+    /// Connections that they have left and that must be told.
+    partings: VecDeque<Parting>,
     closing: Option<Closing>,
     /// Why the client ends.
     failure: Option<ClientError>,
@@ -125,6 +132,8 @@ impl Driver {
             waiting: Vec::new(),
             alarms: BinaryHeap::new(),
             leaving: Vec::new(),
+            advised: Vec::new(),
+            partings: VecDeque::new(),
             closing: None,
             failure: None,
             stats: ClientStats { tickets: 1, ..ClientStats::default() },
@@ -148,6 +157,7 @@ impl Driver {
                 more |= self.poll_link(cx, now, index);
             }
             self.take_effects(now);
+            self.follow_advice(now);
             self.ring_alarms(now);
             for index in 0..self.links.len() {
                 more |= self.send(cx, now, index);
@@ -262,6 +272,12 @@ impl Driver {
             // The node may hold other keys by now, or live elsewhere.
             self.tickets.want();
         }
+        if !link.is_established() {
+            // They are served where they are.
+            link.expected.clear();
+            let route = &link.route;
+            self.advised.retain(|(_, advised)| advised != route);
+        }
         self.past.add(&link.fail(now, u32::from_ne_bytes(entropy())));
         for handle in &link.documents {
             if let Some(entry) = self.documents.get_mut(handle) {
@@ -314,7 +330,8 @@ impl Driver {
         });
         let alarm = self.alarms.peek().map(|&Reverse((due, _))| due);
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
-        let others = [alarm, closing, self.tickets.poll_timeout()].into_iter().flatten();
+        let parting = self.partings.front().map(|parting| parting.due);
+        let others = [alarm, closing, parting, self.tickets.poll_timeout()].into_iter().flatten();
         let Some(due) = links
             .chain(others)
             .filter(|&due| due < Time::NEVER)

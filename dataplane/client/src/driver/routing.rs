@@ -104,6 +104,7 @@ impl Driver {
                 Effect::Joined { .. } => self.handle_joined(handle),
                 Effect::PausedUntil(until) => self.alarms.push(Reverse((until, handle))),
                 Effect::Moved { shard, address } => self.handle_moved(now, handle, shard, address),
+                Effect::Advised { shard } => self.handle_advice(now, handle, shard),
                 Effect::Rejoin => {
                     self.detach(handle);
                     self.alarms.push(Reverse((now + self.pause(), handle)));

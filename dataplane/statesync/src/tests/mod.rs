@@ -182,6 +182,7 @@ impl ModelClient {
                 self.moved.push((epoch, shard, address.to_owned()));
             }
             Server::Error { code, .. } => self.errors.push(code),
+            Server::Advice { .. } => unreachable!("said by the shard that passes messages on"),
         }
     }
 }
