@@ -37,6 +37,11 @@ pub(crate) enum Command {
     /// Check a configuration file and say what is wrong with it
     #[command(after_help = "Example:\n  aetherflow config configs/aetherflow.toml")]
     Config(ConfigArgs),
+    /// Say what of this machine keeps a node from its best, and how to change it
+    #[command(
+        after_help = "Example:\n  aetherflow tune --check\n  aetherflow tune --check --cores 2,3 --strict --output json\n\nChanges nothing and needs no privilege. Status 1 with --strict when something is to improve."
+    )]
+    Tune(TuneArgs),
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +87,28 @@ pub(crate) struct ConfigArgs {
     /// Configuration file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TuneArgs {
+    /// Check and explain; there is nothing else that it does
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Exit with status 1 when something is to improve
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// The cores that shards run on [default: all that this process may use]
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub(crate) cores: Vec<usize>,
+    /// The UDP port of the node
+    #[arg(long, value_name = "PORT", default_value_t = 7400)]
+    pub(crate) port: u16,
+    /// Where /proc and /sys are: those of a host that is mounted here, or of another machine
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

@@ -8,6 +8,7 @@ mod logging;
 mod output;
 mod roles;
 mod transport;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -37,5 +38,6 @@ fn run(command: Command) -> ExitCode {
         Command::Control(args) => roles::control(&args),
         Command::Gateway(args) => roles::gateway(&args),
         Command::Config(args) => roles::check_config(&args),
+        Command::Tune(args) => tune::run(&args),
     }
 }

@@ -26,6 +26,7 @@ mod hiccup;
 mod histogram;
 mod layout;
 mod log_files;
+mod offloads;
 mod packets;
 mod pages;
 mod slice;
@@ -46,6 +47,7 @@ pub use hiccup::{HICCUP_MIN, Hiccup, HiccupCause, HiccupMeter};
 pub use histogram::Histogram;
 pub use layout::{LAYOUT_VERSION, Layout};
 pub use log_files::{LogBuffer, LogDir, LogFile, LogStorage, SegmentEvent, SegmentFiles, SegmentFilesConfig};
+pub use offloads::{Offloads, offloads};
 pub use packets::{
     Arrival, Feature, FeatureStatus, Features, PacketCounters, PacketRing, PacketRingConfig, Polled, Sent,
     Train, Wake, ZeroCopySend,
