@@ -202,6 +202,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     pub fn handle_durable(&mut self, now: Now, at: WriteAt, buffer: Option<B>) {
         let durable = self.log.handle_durable(at, buffer);
         self.sync.handle_durable(durable);
+        self.trim();
         self.settle(now);
     }
 
@@ -283,7 +284,15 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     pub fn handle_job_done(&mut self, now: Now, id: JobId, done: JobDone) {
         let Self { sync, log, probe, .. } = self;
         sync.handle_job_done(now.mono, id, done, &mut OpLog { log, probe });
+        self.trim();
         self.settle(now);
+    }
+
+    /// What is stored elsewhere the log need not keep.
+    fn trim(&mut self) {
+        if let Some(lsn) = self.sync.poll_log_needed() {
+            self.log.handle_trim_below(lsn);
+        }
     }
 
     /// A segment of the log to make ready in the background; each is named once.
