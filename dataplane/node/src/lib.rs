@@ -12,6 +12,7 @@ mod log_driver;
 mod loop_clock;
 mod metrics;
 mod node;
+mod recovery_progress;
 mod shard_loop;
 mod shard_start;
 mod siblings;

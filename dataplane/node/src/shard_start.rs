@@ -19,6 +19,7 @@ use wire::{Guuid, Span};
 use crate::config::NodeConfig;
 use crate::error::NodeError;
 use crate::log_driver::LogDriver;
+use crate::recovery_progress::RecoveryProgress;
 use crate::shard_loop::{AgentLink, LoopReport, ShardLoop};
 use crate::siblings::Siblings;
 use crate::stage_probe::StageProbe;
@@ -148,12 +149,16 @@ impl ShardPlan {
         let placement = Placement::single_node(self.shard as u32, shards, PARTITIONS_UNTIL_TOLD);
         let mut sync = StateSync::new(SyncConfig::default(), placement, 0);
         let mut refused = None;
-        let recovered = wal::recover(&mut self.log_dir.storage(), log_config, |record| {
+        let mut progress = RecoveryProgress::new(self.shard, self.log_dir.bytes()?);
+        let on_record = |record: &wal::Record<'_>| {
             if let Body::Op(op) = record.body
                 && let Err(reason) = replay(&mut sync, &op)
             {
                 refused.get_or_insert_with(|| format!("record {}: {reason}", record.lsn));
             }
+        };
+        let recovered = wal::recover_observed(&mut self.log_dir.storage(), log_config, on_record, |read| {
+            progress.handle(read)
         });
         let recovered = recovered.map_err(|error| untrusted(error.to_string()))?;
         if let Some(reason) = refused {

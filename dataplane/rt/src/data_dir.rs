@@ -34,6 +34,14 @@ impl DataDir {
     pub fn lock(path: impl Into<PathBuf>, address: SocketAddr) -> Result<Self> {
         let path = path.into();
         fs::create_dir_all(&path).map_err(RtError::file("create directory", &path))?;
+        Self::lock_as(path, &format!("pid {} at {address}", std::process::id()))
+    }
+
+    /// Locks a directory that is there, for a tool that looks into it; `holder` is what others are told.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub fn lock_as(path: PathBuf, holder: &str) -> Result<Self> {
         let lock_path = path.join(LOCK_NAME);
         let mut lock = OpenOptions::new()
             .read(true)
@@ -46,14 +54,13 @@ impl DataDir {
         if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             let source = io::Error::last_os_error();
             return Err(match source.kind() {
-                io::ErrorKind::WouldBlock => RtError::DataDirInUse { path, holder: holder(&lock) },
+                io::ErrorKind::WouldBlock => RtError::DataDirInUse { path, holder: read_holder(&lock) },
                 _ => RtError::File { what: "lock", path: lock_path, source },
             });
         }
-        let holder = format!("pid {} at {address}\n", std::process::id());
         lock.set_len(0)
             .and_then(|()| lock.rewind())
-            .and_then(|()| lock.write_all(holder.as_bytes()))
+            .and_then(|()| writeln!(lock, "{holder}"))
             .map_err(RtError::file("write", &lock_path))?;
         Ok(Self { path, _lock: lock })
     }
@@ -119,12 +126,18 @@ impl DataDir {
     /// # Errors
     /// [`RtError::File`].
     pub fn log_dir(&self, shard: usize) -> Result<LogDir> {
-        LogDir::open(self.path.join(format!("shard-{shard:03}")))
+        LogDir::open(self.log_path(shard))
+    }
+
+    /// Where the log of a shard is.
+    #[must_use]
+    pub fn log_path(&self, shard: usize) -> PathBuf {
+        self.path.join(format!("shard-{shard:03}"))
     }
 }
 
 /// Who wrote the lock file.
-fn holder(lock: &File) -> String {
+fn read_holder(lock: &File) -> String {
     let mut text = String::new();
     let read = lock.take(HOLDER_BYTES_MAX).read_to_string(&mut text);
     match text.trim() {

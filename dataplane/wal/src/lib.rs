@@ -25,6 +25,7 @@ pub mod memory;
 mod record;
 mod recovery;
 mod storage;
+mod survivors;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -38,5 +39,8 @@ pub use config::{
 pub use error::{AppendError, Damage, RecoverError, RecoveryError};
 pub use record::{Body, Delete, Op, Open, Record, SegmentMark, SegmentStart, Trim};
 pub use recovery::{LogPosition, Progress, Recovered, Recovery, Repair};
-pub use storage::{AlignedBuffer, Storage, parse_segment_file_name, recover, segment_file_name};
+pub use storage::{
+    AlignedBuffer, Storage, parse_segment_file_name, recover, recover_observed, scan, segment_file_name,
+};
+pub use survivors::find_survivors;
 pub use writer::{LogStats, LogWriter, Write, WriteAt};

@@ -194,6 +194,18 @@ impl Recovery {
         self.progress
     }
 
+    /// The end of the last complete batch that was read.
+    #[must_use]
+    pub const fn position(&self) -> LogPosition {
+        self.position
+    }
+
+    /// The first segment that was read, and the first one that the log still needs as far as it was read.
+    #[must_use]
+    pub fn first_segments(&self) -> (u32, u32) {
+        (self.first.unwrap_or(0), self.trim.map_or(0, |trim| trim.kept.segment))
+    }
+
     const fn segment(&self) -> u32 {
         self.segment
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::config::LogConfig;
 use crate::error::{RecoverError, RecoveryError};
 use crate::record::Record;
-use crate::recovery::{Recovered, Recovery};
+use crate::recovery::{Progress, Recovered, Recovery};
 
 /// Memory that the storage can write from without a copy: aligned as O_DIRECT asks.
 pub trait AlignedBuffer {
@@ -46,13 +46,42 @@ const READ_BYTES: usize = 1 << 20;
 pub fn recover<S: Storage>(
     storage: &mut S,
     config: &LogConfig,
-    mut on_record: impl FnMut(&Record<'_>),
+    on_record: impl FnMut(&Record<'_>),
 ) -> Result<Recovered, RecoverError<S::Error>> {
+    recover_observed(storage, config, on_record, |_| ())
+}
+
+/// [`recover`], and tells how far it has come after each piece that is read.
+pub fn recover_observed<S: Storage>(
+    storage: &mut S,
+    config: &LogConfig,
+    on_record: impl FnMut(&Record<'_>),
+    on_progress: impl FnMut(&Progress),
+) -> Result<Recovered, RecoverError<S::Error>> {
+    let mut recovery = Recovery::new(config.log_id);
+    scan(storage, &mut recovery, on_record, on_progress)?;
+    let recovered = recovery.finish()?;
+    if let Some(repair) = &recovered.repair {
+        storage.zero(repair.segment, repair.range.clone()).map_err(RecoverError::Storage)?;
+        storage.sync(repair.segment).map_err(RecoverError::Storage)?;
+    }
+    if !recovered.segments.is_empty() {
+        storage.sync(recovered.position.segment).map_err(RecoverError::Storage)?;
+    }
+    Ok(recovered)
+}
+
+/// Puts all segments through a recovery that has seen none, and changes nothing.
+pub fn scan<S: Storage>(
+    storage: &mut S,
+    recovery: &mut Recovery,
+    mut on_record: impl FnMut(&Record<'_>),
+    mut on_progress: impl FnMut(&Progress),
+) -> Result<(), RecoverError<S::Error>> {
     let mut segments = storage.segments().map_err(RecoverError::Storage)?;
     segments.sort_unstable();
-    let mut recovery = Recovery::new(config.log_id);
     let mut buffer = vec![0; READ_BYTES];
-    for &segment in &segments {
+    for segment in segments {
         recovery.handle_segment_start(segment)?;
         let mut offset = 0;
         loop {
@@ -62,18 +91,11 @@ pub fn recover<S: Storage>(
             }
             offset += bytes as u64;
             recovery.handle_bytes(&buffer[..bytes], &mut on_record)?;
+            on_progress(&recovery.progress());
         }
         recovery.handle_segment_end(&mut on_record)?;
     }
-    let recovered = recovery.finish()?;
-    if let Some(repair) = &recovered.repair {
-        storage.zero(repair.segment, repair.range.clone()).map_err(RecoverError::Storage)?;
-        storage.sync(repair.segment).map_err(RecoverError::Storage)?;
-    }
-    if segments.contains(&recovered.position.segment) {
-        storage.sync(recovered.position.segment).map_err(RecoverError::Storage)?;
-    }
-    Ok(recovered)
+    Ok(())
 }
 
 /// The file name of a segment: `segment-0000000012.log`.

@@ -106,7 +106,30 @@ impl LogDir {
         LogStorage::new(self.clone())
     }
 
-    fn segment_path(&self, segment: u32) -> PathBuf {
+    /// The log below `path` as it is, for those who only look: nothing is created, tidied up or written.
+    #[must_use]
+    pub fn reader(path: impl Into<PathBuf>) -> (Self, LogStorage) {
+        let dir = Self { path: path.into() };
+        let storage = LogStorage::read_only(dir.clone());
+        (dir, storage)
+    }
+
+    /// Bytes of all segment files.
+    ///
+    /// # Errors
+    /// [`RtError::File`].
+    pub fn bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for segment in self.segments()? {
+            let path = self.segment_path(segment);
+            bytes += fs::metadata(&path).map_err(RtError::file("look at", &path))?.len();
+        }
+        Ok(bytes)
+    }
+
+    /// The file of a segment.
+    #[must_use]
+    pub fn segment_path(&self, segment: u32) -> PathBuf {
         self.path.join(segment_file_name(segment))
     }
 }

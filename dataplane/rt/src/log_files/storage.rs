@@ -17,19 +17,25 @@ const ZEROES_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct LogStorage {
     dir: LogDir,
+    can_write: bool,
     /// The segment read last.
     open: Option<(u32, File)>,
 }
 
 impl LogStorage {
     pub(super) fn new(dir: LogDir) -> Self {
-        Self { dir, open: None }
+        Self { dir, can_write: true, open: None }
+    }
+
+    /// Cannot change anything.
+    pub(super) fn read_only(dir: LogDir) -> Self {
+        Self { dir, can_write: false, open: None }
     }
 
     fn file(&mut self, segment: u32) -> Result<&File> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != segment) {
             let path = self.dir.segment_path(segment);
-            let file = OpenOptions::new().read(true).write(true).open(&path);
+            let file = OpenOptions::new().read(true).write(self.can_write).open(&path);
             let file = file.map_err(RtError::file("open", path))?;
             // SAFETY: a descriptor that `file` keeps open; the advice changes no content.
             unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };

@@ -252,3 +252,27 @@ fn a_shorter_last_file_is_refused() {
     let (recovered, ops) = read_back(&mut log.disk).unwrap();
     assert_eq!((recovered.position.offset, ops.len()), (BLOCK_BYTES as u64, 1));
 }
+
+#[test]
+fn a_record_behind_damage_is_not_found_again() {
+    let mut log = Log::new();
+    for _ in 0..9 {
+        log.op(700);
+    }
+    log.flush();
+    let bytes = log.disk.segment_mut(0).unwrap();
+    // In the payload of the third op, in the header of the fifth.
+    let (start, op) = (168, 64 + 736);
+    bytes[start + 2 * op + 300] ^= 1;
+    bytes[start + 4 * op + 20] ^= 1;
+    let mut found = Vec::new();
+    crate::find_survivors(log_id(), 0, 0, bytes, |_, record| {
+        if let Body::Op(op) = record.body {
+            found.push(op.sequence);
+        }
+    });
+    assert_eq!(found, [1, 2, 4, 6, 7, 8, 9]);
+    // Elsewhere they are somebody else's.
+    crate::find_survivors(log_id(), 1, 0, bytes, |_, _| panic!("another segment"));
+    crate::find_survivors(log_id(), 0, 8, bytes, |_, _| panic!("another offset"));
+}
