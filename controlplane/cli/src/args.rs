@@ -34,6 +34,9 @@ pub(crate) enum Command {
     /// Run a gateway: WebSocket and REST for browsers and Yjs editors
     #[command(after_help = "Example:\n  aetherflow gateway --config configs/aetherflow.toml")]
     Gateway(RoleArgs),
+    /// Look into the logs of a node that does not run, and mend them
+    #[command(after_help = "Example:\n  aetherflow log verify --data-dir /var/lib/aetherflow/node")]
+    Log(crate::log::LogArgs),
     /// Check a configuration file and say what is wrong with it
     #[command(after_help = "Example:\n  aetherflow config configs/aetherflow.toml")]
     Config(ConfigArgs),

@@ -4,6 +4,7 @@
 mod args;
 mod demo;
 mod dev;
+mod log;
 mod logging;
 mod output;
 mod roles;
@@ -37,6 +38,7 @@ fn run(command: Command) -> ExitCode {
         Command::Node(args) => roles::node(&args),
         Command::Control(args) => roles::control(&args),
         Command::Gateway(args) => roles::gateway(&args),
+        Command::Log(args) => log::run(&args),
         Command::Config(args) => roles::check_config(&args),
         Command::Tune(args) => tune::run(&args),
     }

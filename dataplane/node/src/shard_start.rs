@@ -158,7 +158,7 @@ impl ShardPlan {
             }
         };
         let recovered = wal::recover_observed(&mut self.log_dir.storage(), log_config, on_record, |read| {
-            progress.handle(read)
+            progress.handle(read);
         });
         let recovered = recovered.map_err(|error| untrusted(error.to_string()))?;
         if let Some(reason) = refused {

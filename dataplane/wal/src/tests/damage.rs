@@ -262,7 +262,7 @@ fn a_record_behind_damage_is_not_found_again() {
     log.flush();
     let bytes = log.disk.segment_mut(0).unwrap();
     // In the payload of the third op, in the header of the fifth.
-    let (start, op) = (168, 64 + 736);
+    let (start, op) = (168, 64 + 744);
     bytes[start + 2 * op + 300] ^= 1;
     bytes[start + 4 * op + 20] ^= 1;
     let mut found = Vec::new();
