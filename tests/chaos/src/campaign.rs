@@ -43,8 +43,8 @@ const AT_START_PERCENT: u64 = 15;
 const UNSEEN_PERCENT: u64 = 25;
 /// The longest that a node lives, from its start, from when it is ready, and from when it was looked at.
 const AT_START_US_MAX: u64 = 80_000;
-const UNSEEN_US_MAX: u64 = 60_000;
-const SEEN_US_MAX: u64 = 120_000;
+const UNSEEN_US_MAX: u64 = 150_000;
+const SEEN_US_MAX: u64 = 250_000;
 
 /// What to do.
 #[derive(Clone, Debug)]

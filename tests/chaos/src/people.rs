@@ -19,15 +19,16 @@ use crate::ledger::{Account, Ledger};
 use crate::view::View;
 
 /// A writer has at most so many ops that are not acknowledged.
-const UNACKNOWLEDGED_MAX: usize = 64;
+const UNACKNOWLEDGED_MAX: usize = 256;
 /// One op in so many begins a small document.
-const SMALL_ONE_IN: u64 = 150;
+const SMALL_ONE_IN: u64 = 200;
 /// Such a document has at most so many ops.
 const SMALL_OPS_MAX: u32 = 3;
 /// The words of its ops.
 const SMALL: Sizes = Sizes { min: 12, max: 60 };
-/// The longest pause between two ops of a writer.
-const PAUSE_US_MAX: u64 = 2_000;
+/// The longest pause of a writer, and how many ops it says between two of them at the most.
+const PAUSE_US_MAX: u64 = 4_000;
+const BURST_OPS_MAX: u64 = 12;
 
 /// What all of them share.
 pub(crate) struct Stage {
@@ -95,14 +96,16 @@ impl Writer {
                 self.leave_settled();
                 continue;
             }
-            while self.waiting.ops.get() >= UNACKNOWLEDGED_MAX {
-                self.waiting.acknowledged.notified().await;
-            }
-            if let Some(account) = self.choose()
-                && let Err(what) = self.say(&account)
-            {
-                self.stage.ledger.problem(format!("writer {}: {}: {what}", self.number, account.id));
-                return;
+            for _ in 0..=self.random.below(BURST_OPS_MAX) {
+                while self.waiting.ops.get() >= UNACKNOWLEDGED_MAX {
+                    self.waiting.acknowledged.notified().await;
+                }
+                if let Some(account) = self.choose()
+                    && let Err(what) = self.say(&account)
+                {
+                    self.stage.ledger.problem(format!("writer {}: {}: {what}", self.number, account.id));
+                    return;
+                }
             }
         }
     }
