@@ -18,6 +18,7 @@ use wire::varint::put_varint;
 use wire::{Access, Ecn, Grant, Guuid, Span, Ticket, TicketKeyRing, Time};
 
 const KEY: (u32, [u8; 32]) = (1, [7; 32]);
+const UNIX_MS: u64 = 1_700_000_000_000;
 const READERS: usize = 5_000;
 const OPS: u64 = 20;
 /// Between two ops.
@@ -60,7 +61,12 @@ impl World {
             shard: 0,
             shards: 1,
             transport: quantum::Config::default(),
-            limits: EndpointLimits { unproven_per_tick_max: u32::MAX, ..EndpointLimits::default() },
+            limits: EndpointLimits {
+                unproven_per_tick_max: u32::MAX,
+                half_open_max: usize::MAX,
+                half_open_retry: usize::MAX,
+                ..EndpointLimits::default()
+            },
             sync: SyncConfig::default(),
             commit_delay_max: Span::from_us(500),
             entropy: [3; 32],
@@ -68,7 +74,7 @@ impl World {
             address: String::new(),
             start_unix_ms: 0,
         };
-        let now = Now { mono: Time::from_us(1_000_000), unix_ms: 1_000_000 };
+        let now = Now { mono: Time::from_us(1_000_000), unix_ms: UNIX_MS };
         let mut shard = Shard::new(config, sync, log);
         shard.handle_command(now, Command::TicketKeys(vec![KEY]));
         shard.handle_command(now, Command::Placement(placement));
@@ -78,7 +84,7 @@ impl World {
 
     fn pass(&mut self, us: u64) {
         self.now.mono += Span::from_us(us);
-        self.now.unix_ms = self.now.mono.as_us() / 1_000;
+        self.now.unix_ms = UNIX_MS + self.now.mono.as_us() / 1_000;
     }
 
     /// Everything that the readers have to say.
@@ -149,11 +155,11 @@ fn reader(now: Now, at: usize) -> Reader {
         session_id: Guuid::new(2, random),
         writer_id: Guuid::new(2, random).writer(),
         psk: [9; 32],
-        expires_unix_s: 2_000_000,
+        expires_unix_s: u64::MAX,
         grants: vec![Grant { pattern: "*".to_owned(), access: Access::Write }],
     };
     let sealed = TicketKeyRing::new([KEY]).seal(&ticket, [4; 12]).expect("a small ticket");
-    let id = Guuid::new(1_000, random).with_shard(0);
+    let id = Guuid::new(now.unix_ms, random).with_shard(0);
     let config = Arc::new(quantum::Config::default());
     let mut connection = Connection::connect(now, config, id, &sealed, &ticket.psk, [at as u8; 32])
         .expect("a valid configuration and ticket");
