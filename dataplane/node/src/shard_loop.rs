@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quantum::Now;
 use rings::spsc::{Consumer, Producer};
-use rt::{HiccupCause, HiccupMeter, LogBuffer, PacketRing, Sent, Train};
+use rt::{HiccupCause, HiccupMeter, Incoming, LogBuffer, PacketRing, Sent, Train};
 use shard::{Command, Figure, IdlePolicy, Probe, Report, Shard, Stage};
 use wire::{Span, Time};
 
@@ -177,9 +177,12 @@ impl ShardLoop {
         self.core_yields += u64::from(self.ring.log_write_in_flight());
         let shard = &mut self.shard;
         shard.probe().enter(Stage::Receive);
-        let polled = self
-            .ring
-            .poll(|arrival, datagram| shard.handle_datagram(now, arrival.from, arrival.ecn, datagram))?;
+        let polled = self.ring.poll_ahead(|incoming| match incoming {
+            Incoming::Upcoming(datagram) => shard.handle_upcoming(datagram),
+            Incoming::Datagram(arrival, datagram) => {
+                shard.handle_datagram(now, arrival.from, arrival.ecn, datagram);
+            }
+        })?;
         shard.probe().leave_if(polled.datagrams > 0);
         let mut worked = polled.datagrams > 0 || polled.more;
         if worked {

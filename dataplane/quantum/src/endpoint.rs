@@ -1,5 +1,6 @@
 //! All connections of one shard's socket.
 
+mod ahead;
 mod entrance;
 
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slab::Slab;
 use wire::sync::Channel;
-use wire::{Code, Ecn, Guuid, Header, HeaderError, PacketType, TicketKeyRing, Time};
+use wire::{Code, Ecn, Guuid, Header, HeaderError, PacketType, TicketKeyRing, Time, prefetch};
 
 use self::entrance::Entrance;
 use crate::config::Config;
@@ -104,6 +105,8 @@ pub struct Endpoint {
     /// What has left of `ready` while others waited in `behind`.
     ahead: u32,
     burst: usize,
+    /// Whose datagram is handed in soon.
+    upcoming: Option<ConnectionKey>,
     events: VecDeque<(ConnectionKey, Event)>,
     stats: EndpointStats,
     /// The counters of connections that are gone.
@@ -150,6 +153,7 @@ impl Endpoint {
             behind: VecDeque::new(),
             ahead: 0,
             burst: 0,
+            upcoming: None,
             events: VecDeque::new(),
             stats: EndpointStats::default(),
             past: ConnectionStats::default(),
@@ -242,11 +246,20 @@ impl Endpoint {
     /// Runs the timers that are due.
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some((_, index)) = self.timers.peek().filter(|(at, _)| *at <= now) {
-            self.timers.remove(index);
-            let Some(slot) = self.slots.get_mut(index) else { continue };
-            if slot.connection.poll_timeout().is_some_and(|due| due <= now) {
-                slot.connection.handle_timeout(now);
+            if let Some(next) = self.timers.second().and_then(|next| self.slots.get(next)) {
+                prefetch(next);
             }
+            let Some(slot) = self.slots.get_mut(index) else {
+                self.timers.remove(index);
+                continue;
+            };
+            // What it was set for has come about: most timers of a connection that is answered.
+            if let Some(due) = slot.connection.poll_timeout().filter(|due| *due > now) {
+                self.timers.postpone(index, due);
+                continue;
+            }
+            self.timers.remove(index);
+            slot.connection.handle_timeout(now);
             let key = slot.connection.key();
             self.settle_ids(now, key);
             self.touch(key);
@@ -329,6 +342,8 @@ impl Endpoint {
             }
             list.pop_front();
             self.burst = 0;
+            let list = if is_behind { &self.behind } else { &self.ready };
+            self.prefetch_next(list);
             self.settle(key);
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use wire::Time;
 use wire::sync::Channel;
+use wire::{Time, prefetch};
 
 use crate::delivery::Snapshot;
 
@@ -92,6 +92,16 @@ pub(crate) struct SentPackets {
 }
 
 impl SentPackets {
+    /// Has the caches fetch the oldest packet and its frames.
+    pub(crate) fn prefetch(&self) {
+        if let Some(oldest) = self.packets.front() {
+            prefetch(oldest);
+        }
+        if let Some(oldest) = self.frames.front() {
+            prefetch(oldest);
+        }
+    }
+
     /// The number of the next packet.
     pub(crate) fn next_number(&self) -> u64 {
         self.first_number + self.packets.len() as u64

@@ -37,6 +37,21 @@ impl TimerHeap {
         self.sift_up(index);
     }
 
+    /// A slot whose timer is among the next.
+    pub(crate) fn second(&self) -> Option<usize> {
+        self.entries.get(1).map(|&(_, slot)| slot as usize)
+    }
+
+    /// Moves the slot's timer, if it has one, to `at`, which is no earlier than it was.
+    pub(crate) fn postpone(&mut self, slot: usize, at: Time) {
+        let Some(index) = self.positions.get(slot).filter(|&&at| at != NOWHERE).map(|&at| at as usize) else {
+            return;
+        };
+        debug_assert!(self.entries[index].0 <= at);
+        self.entries[index].0 = at;
+        self.sift_down(index);
+    }
+
     /// Forgets the slot's timer.
     pub(crate) fn remove(&mut self, slot: usize) {
         let Some(index) = self.positions.get(slot).filter(|&&at| at != NOWHERE).map(|&at| at as usize) else {
@@ -103,6 +118,12 @@ mod tests {
             let mut model = BTreeMap::new();
             for (slot, at) in steps {
                 match at.map(Time::from_us) {
+                    Some(at) if model.get(&slot).is_some_and(|held| *held < at) => {
+                        heap.set_at_latest(slot, at);
+                        prop_assert_eq!(heap.peek(), model.iter().map(|(&slot, &at)| (at, slot)).min());
+                        heap.postpone(slot, at);
+                        model.insert(slot, at);
+                    }
                     Some(at) => {
                         heap.set_at_latest(slot, at);
                         let held = model.entry(slot).or_insert(at);

@@ -49,8 +49,8 @@ pub use layout::{LAYOUT_VERSION, Layout};
 pub use log_files::{LogBuffer, LogDir, LogFile, LogStorage, SegmentEvent, SegmentFiles, SegmentFilesConfig};
 pub use offloads::{Offloads, offloads};
 pub use packets::{
-    Arrival, Feature, FeatureStatus, Features, PacketCounters, PacketRing, PacketRingConfig, Polled, Sent,
-    Train, Wake, ZeroCopySend,
+    Arrival, Feature, FeatureStatus, Features, Incoming, PacketCounters, PacketRing, PacketRingConfig,
+    Polled, Sent, Train, Wake, ZeroCopySend,
 };
 pub use slice::give_way_to_short_tasks;
 pub use socket::{SocketOptions, bind_group};

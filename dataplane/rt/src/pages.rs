@@ -43,6 +43,17 @@ impl Pages {
     ///
     /// # Safety
     /// The kernel must own no part of the range while the slice lives.
+    pub(crate) unsafe fn slice(&self, offset: usize, len: usize) -> &[u8] {
+        assert!(offset <= self.len && len <= self.len - offset, "{offset}+{len} of {}", self.len);
+        // SAFETY: inside the mapping, checked above; initialized, because anonymous pages read as zero; the caller keeps
+        // the kernel from writing.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) }
+    }
+
+    /// The same, to be changed.
+    ///
+    /// # Safety
+    /// As of [`Self::slice`].
     pub(crate) unsafe fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
         assert!(offset <= self.len && len <= self.len - offset, "{offset}+{len} of {}", self.len);
         // SAFETY: inside the mapping, checked above; initialized, because anonymous pages read as zero; unique,

@@ -23,8 +23,8 @@ const READERS: usize = 5_000;
 const OPS: u64 = 20;
 /// Between two ops.
 const GAP_US: u64 = 100_000;
-/// As many datagrams leave in one turn of a node's loop.
-const SENDS_PER_TURN: usize = 64;
+const DATAGRAM_BYTES: usize = 1_536;
+const ARENA_DATAGRAMS: usize = 1 << 14;
 
 #[derive(Default)]
 struct Inbox {
@@ -48,7 +48,11 @@ struct World {
     shard: Shard<HeapBuffer>,
     readers: Vec<Reader>,
     now: Now,
-    spent: [Duration; 3],
+    /// Room for all that leaves at once, of one size.
+    arena: Vec<u8>,
+    sent: Vec<(SocketAddr, usize)>,
+    /// Queueing an op, what comes back, sealing, timers.
+    spent: [Duration; 4],
 }
 
 impl World {
@@ -79,7 +83,8 @@ impl World {
         shard.handle_command(now, Command::TicketKeys(vec![KEY]));
         shard.handle_command(now, Command::Placement(placement));
         let readers: Vec<_> = (0..readers).map(|at| reader(now, at)).collect();
-        Self { shard, readers, now, spent: Default::default() }
+        let arena = vec![0; ARENA_DATAGRAMS * DATAGRAM_BYTES];
+        Self { shard, readers, now, arena, sent: Vec::new(), spent: Default::default() }
     }
 
     fn pass(&mut self, us: u64) {
@@ -99,7 +104,11 @@ impl World {
             }
         }
         let began = Instant::now();
-        for (from, datagram) in &mut said {
+        for at in 0..said.len() {
+            if let Some((_, upcoming)) = said.get(at + 2) {
+                self.shard.handle_upcoming(upcoming);
+            }
+            let (from, datagram) = &mut said[at];
             self.shard.handle_datagram(now, *from, Ecn::NotEct, datagram);
         }
         self.spent[1] += began.elapsed();
@@ -108,34 +117,32 @@ impl World {
     /// Everything that the node has to say.
     fn tell(&mut self) -> usize {
         let now = self.now;
-        let mut sent: Vec<(SocketAddr, Vec<u8>)> = Vec::with_capacity(self.readers.len());
-        let mut buffer = vec![0; 2_048];
+        let began = Instant::now();
+        if self.shard.poll_timeout().is_some_and(|due| due <= now.mono) {
+            self.shard.handle_timeout(now);
+        }
+        self.spent[3] += began.elapsed();
+        let mut sent = std::mem::take(&mut self.sent);
         let began = Instant::now();
         loop {
-            if self.shard.poll_timeout().is_some_and(|due| due <= now.mono) {
-                self.shard.handle_timeout(now);
-            }
-            let before = sent.len();
-            while sent.len() < before + SENDS_PER_TURN
-                && let Some((to, length)) = self.shard.poll_transmit(now, &mut buffer)
-            {
-                sent.push((to, buffer[..length].to_vec()));
-            }
-            if sent.len() == before {
-                break;
-            }
+            let room = &mut self.arena[sent.len() % ARENA_DATAGRAMS * DATAGRAM_BYTES..][..DATAGRAM_BYTES];
+            let Some((to, length)) = self.shard.poll_transmit(now, room) else { break };
+            sent.push((to, length));
         }
         self.spent[2] += began.elapsed();
         while let Some(write) = self.shard.poll_write(Time::NEVER) {
             self.shard.handle_durable(now, write.at, Some(write.buffer));
         }
         let count = sent.len();
+        assert!(count < ARENA_DATAGRAMS, "overwritten before they are read");
         let mut inbox = Inbox::default();
-        for (to, mut datagram) in sent {
+        for (at, (to, length)) in sent.drain(..).enumerate() {
+            let datagram = &mut self.arena[at * DATAGRAM_BYTES..][..length];
             let reader = &mut self.readers[usize::from(to.port()) - 1];
-            reader.connection.handle_datagram(now.mono, &mut datagram, &mut inbox);
+            reader.connection.handle_datagram(now.mono, datagram, &mut inbox);
             reader.connection.consume(Channel::Sync, std::mem::take(&mut inbox.bytes));
         }
+        self.sent = sent;
         count
     }
 
@@ -195,29 +202,31 @@ fn main() {
     let ops = arguments.next().unwrap_or(OPS);
     let mut world = World::new(readers);
     world.settle();
-    world.spent = Default::default();
-    let (mut delivered, mut acked) = (0, 0);
+    let mut spent: [Vec<Duration>; 4] = Default::default();
+    let mut delivered = 0;
     for counter in 1..=ops {
+        world.spent = Default::default();
         world.pass(GAP_US);
         let payload = edit(counter);
         let writer = &mut world.readers[0];
         let op = Client::Op { handle: 1, counter, payload: &payload };
         writer.connection.send(Channel::Sync, Bytes::from(op.to_vec())).expect("room");
         // The op comes in, and is queued to all.
-        let before = world.spent[1];
         world.hear();
-        world.spent[0] += world.spent[1] - before;
-        world.spent[1] = before;
+        world.spent[0] = std::mem::take(&mut world.spent[1]);
         delivered += world.tell();
         world.pass(3_000);
         world.hear();
-        acked += world.tell();
+        world.tell();
+        spent.iter_mut().zip(world.spent).for_each(|(all, one)| all.push(one));
     }
-    let per_delivery = |spent: Duration| spent.as_nanos() as f64 / (ops as f64 * readers as f64);
-    let [queued, heard, told] = world.spent.map(per_delivery);
+    let [queued, heard, told, timed] = spent.map(|mut spent| {
+        let middle = spent.len() / 2;
+        spent.select_nth_unstable(middle).1.as_nanos() as f64 / readers as f64
+    });
     println!(
-        "{readers} readers, {ops} ops: queue {queued:.0} + seal {told:.0} + acknowledgement {heard:.0} = {:.0} ns a \
-         delivery ({delivered} datagrams, {acked} more)",
-        queued + heard + told
+        "{readers} readers, {delivered} datagrams: queue {queued:.0} + seal {told:.0} + acknowledgement {heard:.0} + \
+         timers {timed:.0} = {:.0} ns a delivery, medians of {ops} ops",
+        queued + heard + told + timed
     );
 }

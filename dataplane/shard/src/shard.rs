@@ -143,6 +143,11 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
         &mut self.probe
     }
 
+    /// Tells of a datagram that comes after one or two others: it will be handled the sooner.
+    pub fn handle_upcoming(&mut self, datagram: &[u8]) {
+        self.endpoint.handle_upcoming(datagram);
+    }
+
     /// One received datagram; it is decrypted in place.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, ecn: Ecn, datagram: &mut [u8]) {
         self.probe.enter(Stage::Open);

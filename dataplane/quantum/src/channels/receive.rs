@@ -1,9 +1,9 @@
 //! The receiving side of all channels, and the credit that the peer has for them.
 
-use wire::Code;
 use wire::channel::{Channel, ChannelKind};
 use wire::frame::{self, Fragment, Latest};
 use wire::varint::Writer;
+use wire::{Code, prefetch};
 
 use super::latest_receive::LatestReceive;
 use super::reliable_receive::{Delivery, ReliableReceive};
@@ -42,6 +42,11 @@ type Violation = (Code, &'static str);
 impl ReceiveChannels {
     pub(crate) fn new(window_bytes: u64) -> Self {
         Self { channels: Default::default(), credit: ReceiveCredit::new(window_bytes), credit_lost: 0 }
+    }
+
+    /// Has the caches fetch what is known of each channel.
+    pub(crate) fn prefetch(&self) {
+        self.channels.iter().flatten().for_each(|channel| prefetch(&**channel));
     }
 
     /// All bytes that have come on reliable channels, each counted once.

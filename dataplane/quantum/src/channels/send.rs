@@ -1,7 +1,7 @@
 //! The sending side of all channels.
 
-use wire::Time;
 use wire::channel::{Channel, ChannelKind};
+use wire::{Time, prefetch};
 
 use super::latest_send::LatestSend;
 use super::queue::{Queue, Queued};
@@ -52,6 +52,11 @@ pub(crate) struct WrittenMessages {
 impl SendChannels {
     pub(crate) fn new(credit: u64) -> Self {
         Self { channels: Default::default(), turns: Turns::default(), credit, expiry_at: Time::NEVER }
+    }
+
+    /// Has the caches fetch what is known of each channel.
+    pub(crate) fn prefetch(&self) {
+        self.channels.iter().flatten().for_each(|channel| prefetch(&**channel));
     }
 
     fn channel_mut(&mut self, channel: Channel) -> &mut SendChannel {

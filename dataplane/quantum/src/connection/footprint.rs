@@ -1,5 +1,7 @@
 //! How much a connection holds: what the limits are checked against.
 
+use wire::prefetch;
+
 use super::Connection;
 
 /// What a connection holds at the moment.
@@ -17,6 +19,17 @@ pub struct Footprint {
 }
 
 impl Connection {
+    /// Has the caches fetch what lies outside of the connection itself and is looked at for a packet.
+    pub(crate) fn prefetch_parts(&self) {
+        prefetch(&*self.controller);
+        if let Some(ids) = self.ids.as_deref() {
+            prefetch(ids);
+        }
+        self.sent.prefetch();
+        self.send_channels.prefetch();
+        self.receive_channels.prefetch();
+    }
+
     /// What this connection holds.
     #[must_use]
     pub fn footprint(&self) -> Footprint {

@@ -94,6 +94,13 @@ impl DirectReceive {
         Some(1)
     }
 
+    /// The bytes of message `at` of the last call.
+    pub(super) fn peek(&self, at: usize) -> &[u8] {
+        let bytes = (self.messages[at].msg_len as usize).min(BUFFER_BYTES);
+        // SAFETY: the kernel looks at the buffers only during a call, and none is under way.
+        unsafe { self.buffers.slice(at * BUFFER_BYTES, bytes) }
+    }
+
     /// Reads message `at` of the last call.
     pub(super) fn read(&mut self, at: usize) -> Received<'_> {
         let message = &self.messages[at];

@@ -63,6 +63,9 @@ const AWAKE_POLLS: u32 = 1_024;
 /// How long a dropped ring waits for the kernel to let go of its buffers.
 const DROP_WAIT: Duration = Duration::from_millis(100);
 
+/// A message of the socket is announced so many before it is handed over.
+const UPCOMING_AHEAD: usize = 2;
+
 const BUFFER_GROUP: u16 = 0;
 const SOCKET: types::Fixed = types::Fixed(0);
 const BELL: types::Fixed = types::Fixed(1);
@@ -76,6 +79,15 @@ const KIND_ALARM: u64 = 6 << 32;
 const KIND_ALARM_UPDATE: u64 = 7 << 32;
 const KIND_SEND_ZERO_COPY: u64 = 8 << 32;
 const KIND_MASK: u64 = !0 << 32;
+
+/// Something that [`PacketRing::poll_ahead`] hands over.
+#[derive(Debug)]
+pub enum Incoming<'a> {
+    /// The beginning of what comes soon, others first: not every datagram is announced.
+    Upcoming(&'a [u8]),
+    /// A datagram, to be changed in place.
+    Datagram(Arrival, &'a mut [u8]),
+}
 
 /// What one [`PacketRing::poll`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -297,6 +309,18 @@ impl PacketRing {
     /// # Errors
     /// [`RtError::Ring`] when the ring or the socket is broken.
     pub fn poll(&mut self, mut on_datagram: impl FnMut(Arrival, &mut [u8])) -> Result<Polled> {
+        self.poll_ahead(|incoming| {
+            if let Incoming::Datagram(arrival, datagram) = incoming {
+                on_datagram(arrival, datagram);
+            }
+        })
+    }
+
+    /// The same, for who can make ready for a datagram before it has its turn.
+    ///
+    /// # Errors
+    /// As of [`Self::poll`].
+    pub fn poll_ahead(&mut self, mut on_incoming: impl FnMut(Incoming<'_>)) -> Result<Polled> {
         if self.log.is_in_flight() {
             // The kernel ends a synced write on a worker thread of this core. A shard that never lets go of the
             // core keeps it waiting until the scheduler's next tick (4 ms).
@@ -312,7 +336,7 @@ impl PacketRing {
             && let Some(filled) = self.filled.pop_front()
         {
             let received = self.receive.read(filled.buffer, filled.bytes);
-            hand_over(received, &mut self.counters, &mut polled, &mut on_datagram);
+            hand_over(received, &mut self.counters, &mut polled, &mut on_incoming);
             self.receive.give_back(filled.buffer);
         }
         if had_filled {
@@ -325,7 +349,7 @@ impl PacketRing {
         } else if self.receive_armed {
             self.disarm();
         } else if !polled.more {
-            self.poll_directly(&mut polled, &mut on_datagram)?;
+            self.poll_directly(&mut polled, &mut on_incoming)?;
         }
         Ok(polled)
     }
@@ -334,14 +358,17 @@ impl PacketRing {
     fn poll_directly(
         &mut self,
         polled: &mut Polled,
-        on_datagram: &mut impl FnMut(Arrival, &mut [u8]),
+        on_incoming: &mut impl FnMut(Incoming<'_>),
     ) -> Result<()> {
         self.counters.syscalls += 1;
         match self.direct.receive(self.socket.as_raw_fd()) {
             Ok((count, more)) => {
                 self.receive_failures = 0;
                 for at in 0..count {
-                    hand_over(self.direct.read(at), &mut self.counters, polled, on_datagram);
+                    if at + UPCOMING_AHEAD < count {
+                        on_incoming(Incoming::Upcoming(self.direct.peek(at + UPCOMING_AHEAD)));
+                    }
+                    hand_over(self.direct.read(at), &mut self.counters, polled, on_incoming);
                 }
                 polled.more = more;
             }
@@ -382,7 +409,7 @@ fn hand_over(
     received: Received<'_>,
     counters: &mut PacketCounters,
     polled: &mut Polled,
-    on_datagram: &mut impl FnMut(Arrival, &mut [u8]),
+    on_incoming: &mut impl FnMut(Incoming<'_>),
 ) {
     match received {
         Received::Datagrams { arrival, payload, segment_bytes } => {
@@ -391,7 +418,7 @@ fn hand_over(
             for datagram in payload.chunks_mut(segment_bytes) {
                 polled.datagrams += 1;
                 counters.datagrams_in += 1;
-                on_datagram(arrival, datagram);
+                on_incoming(Incoming::Datagram(arrival, datagram));
             }
         }
         Received::Truncated => counters.truncated += 1,
