@@ -1,6 +1,6 @@
 //! A state-sync machine with a log in memory, and the connections to it.
 
-use statesync::{Placement, Session, StateSync, SubscriberKey, SyncConfig};
+use statesync::{Placement, Session, SessionRates, StateSync, SubscriberKey, SyncConfig};
 use wire::sync::{Channel, Client, DocumentKind, Join};
 use wire::{Access, Grant, Guuid, Time};
 
@@ -17,7 +17,9 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        let sync = StateSync::new(SyncConfig::default(), Placement::single_node(0, 1, 256), 1);
+        // Time stands still here.
+        let config = SyncConfig { session_rates: SessionRates::UNLIMITED, ..SyncConfig::default() };
+        let sync = StateSync::new(config, Placement::single_node(0, 1, 256), 1);
         Self { sync, log: MemoryLog::new() }
     }
 

@@ -1,5 +1,6 @@
 //! Between the messages of the contract and the values of the model.
 
+use model::config::SessionRates;
 use model::{KeyRing, PartitionMap, Session};
 use proto::v1;
 use wire::{Access, Grant, Guuid};
@@ -70,5 +71,16 @@ pub(crate) fn settings(record: &SettingsRecord) -> v1::NodeSettings {
         idle_timeout_ms: record.settings.idle_timeout_ms,
         subscriber_queue_bytes_max: record.settings.subscriber_queue_bytes_max,
         document_bytes_max: record.settings.document_bytes_max,
+        session_rates: Some(session_rates(&record.settings.session_rates)),
+    }
+}
+
+fn session_rates(rates: &SessionRates) -> v1::SessionRates {
+    v1::SessionRates {
+        ops_per_s: rates.ops_per_s,
+        op_bytes_per_s: rates.op_bytes_per_s,
+        joins_per_s: rates.joins_per_s,
+        presence_per_s: rates.presence_per_s,
+        burst_ms: rates.burst_ms,
     }
 }

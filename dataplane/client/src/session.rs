@@ -53,6 +53,10 @@ pub(crate) enum Effect {
     Advised { shard: u32 },
     /// Join again after a pause.
     Rejoin,
+    /// Join again after so long.
+    RejoinAfter(Span),
+    /// Presence may be told again from this moment on, all of it.
+    PresencePausedUntil(Time),
     /// The document is closed for good.
     Closed { code: Code, text: String },
 }
@@ -242,7 +246,9 @@ impl DocumentSession {
                     return Outcome::default();
                 }
                 stats.ops_retried += 1;
-                self.paused_until = now + Span::from_ms(u64::from(*retry_after_ms));
+                // What followed the refused op is refused as well, perhaps for a shorter time.
+                let until = now + Span::from_ms(u64::from(*retry_after_ms));
+                self.paused_until = self.paused_until.max(until);
                 Effect::PausedUntil(self.paused_until).into()
             }
             Server::Presence { entries, .. } => {
@@ -262,6 +268,13 @@ impl DocumentSession {
                 Effect::Moved { shard: *shard, address }.into()
             }
             Server::Advice { shard, .. } => Effect::Advised { shard: *shard }.into(),
+            Server::Error { retry_after_ms, .. } if *retry_after_ms > 0 => {
+                let after = Span::from_ms(u64::from(*retry_after_ms));
+                match self.phase {
+                    Phase::Joined => Effect::PresencePausedUntil(now + after).into(),
+                    Phase::Offline | Phase::Joining => Effect::RejoinAfter(after).into(),
+                }
+            }
             Server::Error { code, text, .. } => match code {
                 Code::Draining | Code::Overloaded | Code::LogBusy => Effect::Rejoin.into(),
                 _ => Effect::Closed { code: *code, text: (*text).to_owned() }.into(),

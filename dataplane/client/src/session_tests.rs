@@ -189,6 +189,26 @@ fn an_op_that_is_refused_for_the_moment_is_overtaken_or_given_up() {
 }
 
 #[test]
+fn a_client_over_its_rate_comes_back_early_or_is_closed() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.join();
+    let over = Server::Error { handle: 3, code: Code::RateLimited, retry_after_ms: 300, text: "" };
+    let after = Span::from_ms(300);
+    assert_eq!(model.handle(&over).effect, Some(Effect::RejoinAfter(after)));
+    model.joined(1, 0, 0);
+    (1..=2).for_each(|counter| model.op(counter));
+    model.sent(Time::ZERO);
+    // What followed the refused op is refused with it, and may be sent sooner, were it alone.
+    for (counter, code, retry_after_ms) in [(1, Code::RateLimited, 300), (2, Code::LogBusy, 20)] {
+        model.handle(&Server::Reject { handle: 3, counter, code, retry_after_ms, text: "" });
+    }
+    assert_eq!(model.sent(Time::from_us(299_999)), [""; 0]);
+    assert_eq!(model.sent(Time::from_us(300_000)), ["1", "2"]);
+    let until = Time::ZERO + after;
+    assert_eq!(model.handle(&over).effect, Some(Effect::PresencePausedUntil(until)), "presence was refused");
+}
+
+#[test]
 fn a_node_makes_the_client_take_more_state_than_it_said() {
     let mut model = Model::new(DocumentKind::Yjs);
     model.join();
@@ -205,7 +225,7 @@ fn a_node_makes_the_client_take_more_state_than_it_said() {
 fn a_refused_join_is_repeated_for_ever_or_a_busy_node_given_up() {
     let mut model = Model::new(DocumentKind::Yjs);
     model.join();
-    let refuse = |code| Server::Error { handle: 3, code, text: "why" };
+    let refuse = |code| Server::Error { handle: 3, code, retry_after_ms: 0, text: "why" };
     assert_eq!(model.handle(&refuse(Code::Draining)).effect, Some(Effect::Rejoin));
     let closed = Effect::Closed { code: Code::Forbidden, text: "why".to_owned() };
     assert_eq!(model.handle(&refuse(Code::Forbidden)).effect, Some(closed));

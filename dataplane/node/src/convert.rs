@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use proto::v1::{NodeSettings, PartitionMap, SessionRevoked, ShardStatus, TicketKeys};
+use proto::v1::{self, NodeSettings, PartitionMap, SessionRevoked, ShardStatus, TicketKeys};
 use shard::{Command, IdlePolicy, ShardSettings};
-use statesync::Owner;
-use wire::Guuid;
+use statesync::{Owner, SessionRates};
 use wire::limits::PARTITIONS_MAX;
+use wire::{Guuid, Span};
 
 use crate::state::ShardState;
 
@@ -58,7 +58,18 @@ pub(crate) fn settings(settings: &NodeSettings) -> Result<Command, String> {
         idle_timeout_ms: settings.idle_timeout_ms,
         subscriber_queue_bytes_max: settings.subscriber_queue_bytes_max,
         document_bytes_max: settings.document_bytes_max,
+        session_rates: settings.session_rates.as_ref().map_or_else(SessionRates::default, session_rates),
     }))
+}
+
+fn session_rates(rates: &v1::SessionRates) -> SessionRates {
+    SessionRates {
+        ops_per_s: rates.ops_per_s,
+        op_bytes_per_s: rates.op_bytes_per_s,
+        joins_per_s: rates.joins_per_s,
+        presence_per_s: rates.presence_per_s,
+        burst: Span::from_ms(u64::from(rates.burst_ms)),
+    }
 }
 
 /// A session whose connections end now.

@@ -1,6 +1,6 @@
 //! What the agent tells a shard, and what a shard tells its agent: values that move, never shared.
 
-use statesync::Placement;
+use statesync::{Placement, SessionRates};
 use wire::Guuid;
 
 use crate::idle::IdlePolicy;
@@ -20,6 +20,8 @@ pub struct ShardSettings {
     pub subscriber_queue_bytes_max: u64,
     /// The largest document.
     pub document_bytes_max: u64,
+    /// What each session may do.
+    pub session_rates: SessionRates,
 }
 
 /// From the agent to a shard.

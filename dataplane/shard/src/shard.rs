@@ -360,6 +360,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     fn apply(&mut self, settings: ShardSettings) {
         self.sync_config.presence_tick = Span::from_ms(u64::from(settings.presence_tick_ms));
         self.sync_config.limits.document_bytes_max = settings.document_bytes_max;
+        self.sync_config.session_rates = settings.session_rates;
         self.sync.set_config(self.sync_config.clone());
         self.transport.idle_timeout = Span::from_ms(u64::from(settings.idle_timeout_ms));
         self.transport.send_buffer_bytes_max = settings.subscriber_queue_bytes_max as usize;

@@ -3,6 +3,8 @@
 use wire::Span;
 use wire::limits::{DOCUMENT_ID_BYTES_MAX, MESSAGE_BYTES_MAX, OP_BYTES_MAX, PRESENCE_ENTRIES_MAX};
 
+use crate::rates::SessionRates;
+
 /// Settings of a shard's state machine. They may change while it runs; a lower limit takes nothing away
 /// from those who are above it already.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,6 +13,8 @@ pub struct SyncConfig {
     pub presence_tick: Span,
     /// What a writer is told to wait when the log takes no more.
     pub retry_after: Span,
+    /// What each session may do.
+    pub session_rates: SessionRates,
     /// What may be held.
     pub limits: Limits,
 }
@@ -80,7 +84,12 @@ const _: () = assert!(OWED_BYTES_MAX > OWED_MESSAGES_MAX * DOCUMENT_ID_BYTES_MAX
 
 impl Default for SyncConfig {
     fn default() -> Self {
-        Self { presence_tick: Span::from_ms(20), retry_after: Span::from_ms(20), limits: Limits::default() }
+        Self {
+            presence_tick: Span::from_ms(20),
+            retry_after: Span::from_ms(20),
+            session_rates: SessionRates::default(),
+            limits: Limits::default(),
+        }
     }
 }
 

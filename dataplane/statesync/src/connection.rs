@@ -54,6 +54,8 @@ impl PresenceUse {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) session: Session,
+    /// Where its session's use is counted.
+    pub(crate) session_use: usize,
     /// Handle to subscription.
     pub(crate) open: BTreeMap<u32, usize>,
     /// The transport takes no more for it.
@@ -67,9 +69,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(session: Session) -> Self {
+    pub(crate) fn new(session: Session, session_use: usize) -> Self {
         Self {
             session,
+            session_use,
             open: BTreeMap::new(),
             blocked: false,
             closing: false,

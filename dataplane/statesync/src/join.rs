@@ -32,7 +32,7 @@ pub(crate) struct Answer {
 impl StateSync {
     pub(crate) fn handle_join(&mut self, now: Time, key: SubscriberKey, join: &Join<'_>) {
         if let Err((code, text)) = self.try_join(now, key, join) {
-            self.stats.joins_refused += 1;
+            self.stats.count_join_refused(code);
             self.send_error(key, join.handle, code, text);
         }
     }
@@ -156,6 +156,7 @@ impl StateSync {
             refused_counter: None,
             ack_due: false,
             presence_missed: false,
+            presence_refused_until: Time::ZERO,
         });
         connection.open.insert(join.handle, subscription);
         let document = &mut self.documents[slot];
@@ -214,7 +215,7 @@ impl StateSync {
     }
 
     pub(crate) fn send_error(&mut self, key: SubscriberKey, handle: u32, code: Code, text: &str) {
-        self.send_control(key, Server::Error { handle, code, text }.to_vec());
+        self.send_control(key, Server::Error { handle, code, retry_after_ms: 0, text }.to_vec());
     }
 }
 

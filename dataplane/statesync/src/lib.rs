@@ -17,6 +17,7 @@
 //!    the transport refuses is reported by [`handle_blocked`](StateSync::handle_blocked) at once;
 //! 4. [`run_background`](StateSync::run_background) when there is nothing better to do.
 
+mod admission;
 mod append_log;
 mod clocks;
 mod config;
@@ -37,7 +38,9 @@ mod pending_acks;
 mod placement;
 mod presence;
 mod presence_flow;
+mod rates;
 mod recovery;
+mod sessions;
 mod stats;
 mod store;
 mod subscription;
@@ -61,6 +64,7 @@ pub use jobs::{Job, JobDone, JobId, StoredDocument};
 pub use memory_store::MemoryStore;
 pub use output::Output;
 pub use placement::{Owner, Placement};
+pub use rates::SessionRates;
 pub use recovery::RecoveryError;
 pub use stats::SyncStats;
 pub use store::{DocumentStore, HistoryBase, StoreError, StoreWrite};
@@ -70,6 +74,7 @@ use connection::Connection;
 use document::Document;
 use output::{Queued, What};
 use pending_acks::PendingAcks;
+use sessions::Sessions;
 use subscription::Subscription;
 
 /// A hasher without a random key: the same input gives the same run.
@@ -83,6 +88,7 @@ pub struct StateSync {
     documents: Slab<Document>,
     document_ids: HashMap<Box<str>, usize, FixedHasher>,
     connections: HashMap<SubscriberKey, Connection, FixedHasher>,
+    sessions: Sessions,
     subscriptions: Slab<Subscription>,
     pending_acks: PendingAcks,
     /// Subscriptions to acknowledge to at the end of this call.
@@ -113,6 +119,7 @@ impl StateSync {
             documents: Slab::new(),
             document_ids: HashMap::default(),
             connections: HashMap::default(),
+            sessions: Sessions::default(),
             subscriptions: Slab::new(),
             pending_acks: PendingAcks::default(),
             acks_due: Vec::new(),
@@ -130,7 +137,8 @@ impl StateSync {
     /// A connection was authenticated. What an earlier one left open under the same key is closed first.
     pub fn handle_open(&mut self, key: SubscriberKey, session: Session) {
         self.handle_close(Time::ZERO, key);
-        self.connections.insert(key, Connection::new(session));
+        let session_use = self.sessions.open(session.session_id);
+        self.connections.insert(key, Connection::new(session, session_use));
     }
 
     /// A connection is gone.
@@ -138,11 +146,13 @@ impl StateSync {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         self.impaired += usize::from(!connection.is_impaired());
         connection.closing = true;
+        let session = connection.session_use;
         let open = std::mem::take(&mut connection.open);
         for &subscription in open.values() {
             self.unsubscribe(now, subscription);
         }
         self.connections.remove(&key);
+        self.sessions.close(now, session);
         self.impaired -= 1;
         self.is_degraded = true;
     }
@@ -166,10 +176,20 @@ impl StateSync {
         };
         match decoded {
             Some(Client::Op { handle, counter, payload }) => {
-                self.handle_op(key, handle, counter, payload, log);
+                if self.admit_op(now, key, (handle, counter), payload.len()) {
+                    self.handle_op(key, handle, counter, payload, log);
+                }
             }
-            Some(Client::Presence { handle, entries }) => self.handle_presence(now, key, handle, &entries),
-            Some(Client::Join(join)) => self.handle_join(now, key, &join),
+            Some(Client::Presence { handle, entries }) => {
+                if self.admit_presence(now, key, handle, &entries) {
+                    self.handle_presence(now, key, handle, &entries);
+                }
+            }
+            Some(Client::Join(join)) => {
+                if self.admit_join(now, key, join.handle) {
+                    self.handle_join(now, key, &join);
+                }
+            }
             Some(Client::Leave { handle }) => self.handle_leave(now, key, handle),
             None => {
                 self.stats.messages_malformed += 1;
@@ -223,6 +243,7 @@ impl StateSync {
             subscriptions: self.subscriptions.len() as u64,
             documents: self.documents.len() as u64,
             ops_unacknowledged: self.pending_acks.len() as u64,
+            sessions: self.sessions.len() as u64,
             ..self.stats
         }
     }

@@ -38,7 +38,7 @@ impl StateSync {
             None => Some(refuse(Code::UnknownHandle, "op under a handle that is not open")),
         };
         if let Some((code, text)) = refused {
-            self.stats.ops_rejected += 1;
+            self.stats.count_op_refused(code);
             let retry_after_us = if code == Code::LogBusy { self.config.retry_after.as_us() } else { 0 };
             let retry_after_ms = u32::try_from(retry_after_us.div_ceil(1_000)).unwrap_or(u32::MAX);
             let reject = Server::Reject { handle, counter, code, retry_after_ms, text: &text };
@@ -84,7 +84,6 @@ impl StateSync {
                 self.take_logged(subscription, slot, writer.with_counter(counter), lsn, payload, update);
             }
             Err(LogFull) => {
-                self.stats.ops_log_busy += 1;
                 self.subscriptions[subscription].refused_counter = Some(counter);
                 return Err(refuse(Code::LogBusy, "the log takes no more: send the op again later"));
             }
@@ -102,10 +101,10 @@ impl StateSync {
         let document = &mut self.documents[slot];
         let update = match document.kind {
             DocumentKind::Opaque => None,
-            DocumentKind::Yjs => Some(decode_update(payload).map_err(|fault: UpdateFault| {
-                self.stats.ops_undecodable += 1;
-                (Code::UndecodableUpdate, Cow::Owned(fault.to_string()))
-            })?),
+            DocumentKind::Yjs => Some(
+                decode_update(payload)
+                    .map_err(|fault: UpdateFault| (Code::UndecodableUpdate, Cow::Owned(fault.to_string())))?,
+            ),
         };
         let shared_types = update.as_ref().map_or(0, |(_, shared_types)| *shared_types);
         if document.shared_types + shared_types > SHARED_TYPES_MAX {

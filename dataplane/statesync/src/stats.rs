@@ -1,6 +1,6 @@
 //! Counters, read by the metrics of the node.
 
-use wire::counters;
+use wire::{Code, counters};
 
 counters! {
     /// What happened since the start. All but the gauges at the end only grow.
@@ -11,6 +11,12 @@ counters! {
         resumes,
         /// Joins refused, for whatever reason.
         joins_refused,
+        /// Joins refused because the session opens documents faster than it may.
+        joins_rate_limited,
+        /// Joins refused because the session's grants do not allow them.
+        joins_forbidden,
+        /// Joins refused because a limit of joins, subscribers or documents is reached.
+        joins_over_limit,
         /// Joins sent to another shard.
         moved,
         /// Full states encoded.
@@ -31,6 +37,14 @@ counters! {
         ops_undecodable,
         /// Ops refused because the log was full or behind.
         ops_log_busy,
+        /// Ops refused because the session sends more than it may.
+        ops_rate_limited,
+        /// Ops refused because the session's grants do not allow them.
+        ops_forbidden,
+        /// Ops refused because they are larger than an op may be.
+        ops_too_large,
+        /// Ops refused because the document is as large as it may be, or waits for too many missing updates.
+        ops_document_full,
         /// Op messages queued to subscribers.
         ops_broadcast,
         /// Acknowledgements queued.
@@ -45,6 +59,8 @@ counters! {
         presence_stale,
         /// Presence entries over a limit.
         presence_refused,
+        /// Presence entries of sessions that tell more than they may.
+        presence_rate_limited,
         /// Presence messages encoded.
         presence_broadcasts,
         /// Times that a connection took no more.
@@ -64,11 +80,40 @@ counters! {
         gauges:
         /// Connections now.
         connections,
+        /// Sessions with a connection, and those that went faster than they may and left.
+        sessions,
         /// Open documents of all connections now.
         subscriptions,
         /// Documents in memory now.
         documents,
         /// Ops that are not durable yet.
         ops_unacknowledged,
+    }
+}
+
+impl SyncStats {
+    /// Counts an op that is refused, by its reason where that has a counter of its own.
+    pub(crate) const fn count_op_refused(&mut self, code: Code) {
+        self.ops_rejected += 1;
+        match code {
+            Code::RateLimited => self.ops_rate_limited += 1,
+            Code::LogBusy => self.ops_log_busy += 1,
+            Code::UndecodableUpdate => self.ops_undecodable += 1,
+            Code::Forbidden => self.ops_forbidden += 1,
+            Code::OpTooLarge => self.ops_too_large += 1,
+            Code::DocumentFull => self.ops_document_full += 1,
+            _ => {}
+        }
+    }
+
+    /// The same for a join.
+    pub(crate) const fn count_join_refused(&mut self, code: Code) {
+        self.joins_refused += 1;
+        match code {
+            Code::RateLimited => self.joins_rate_limited += 1,
+            Code::Forbidden => self.joins_forbidden += 1,
+            Code::LimitReached => self.joins_over_limit += 1,
+            _ => {}
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One document open on one connection.
 
 use bytes::Bytes;
-use wire::Guuid;
+use wire::{Guuid, Time};
 
 use crate::connection::SubscriberKey;
 
@@ -38,6 +38,8 @@ pub(crate) struct Subscription {
     pub(crate) refused_counter: Option<u64>,
     pub(crate) ack_due: bool,
     pub(crate) presence_missed: bool,
+    /// Until then it knows that its presence is refused.
+    pub(crate) presence_refused_until: Time,
 }
 
 impl Subscription {

@@ -99,6 +99,8 @@ codes! {
     UnknownVersion = 117, "unknown-version";
     /// The history that was asked for is not kept any more, or is not there yet.
     HistoryNotKept = 118, "history-not-kept";
+    /// The session does more than its rate allows: try again after the given time.
+    RateLimited = 119, "rate-limited";
 }
 
 impl fmt::Display for Code {

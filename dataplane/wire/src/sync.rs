@@ -199,6 +199,8 @@ pub enum Server<'a> {
         handle: u32,
         /// Why.
         code: Code,
+        /// When to try again; zero: never. With it an open document stays open.
+        retry_after_ms: u32,
         /// What was wrong and with what.
         text: &'a str,
     },
@@ -353,10 +355,11 @@ impl<'a> Server<'a> {
                 put_varint(out, *epoch);
                 put_varint(out, u64::from(*shard));
             }
-            Self::Error { handle, code, text } => {
+            Self::Error { handle, code, retry_after_ms, text } => {
                 out.push(tag::ERROR);
                 put_varint(out, u64::from(*handle));
                 put_varint(out, u64::from(*code as u16));
+                put_varint(out, u64::from(*retry_after_ms));
                 out.extend_from_slice(text.as_bytes());
             }
         }
@@ -412,6 +415,7 @@ impl<'a> Server<'a> {
             tag::ERROR => Self::Error {
                 handle: reader.varint32("handle")?,
                 code: code(&mut reader)?,
+                retry_after_ms: reader.varint32("retry-after")?,
                 text: text(&mut reader)?,
             },
             _ => return Err(kind),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use model::Config;
-use model::config::StoreLocation;
+use model::config::{SessionRates, StoreLocation};
 use node::{Node, NodeConfig};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use server::ControlPlane;
@@ -109,6 +109,8 @@ fn config(args: &ServeArgs) -> Config {
     config.control.store = StoreLocation::Embedded(args.data_dir.join("control.store"));
     config.control.listen = args.control;
     config.node.data_dir = args.data_dir.join("node");
+    // All clients of a load are of one session.
+    config.settings.session_rates = SessionRates::UNLIMITED;
     // The control plane tells it to the node, too.
     config.node.idle_policy = match args.idle_policy {
         IdlePolicy::Busy => model::config::IdlePolicy::Busy,

@@ -6,6 +6,7 @@
 mod core;
 mod error;
 mod reader;
+mod session_rates;
 mod store;
 mod transport;
 mod values;
@@ -20,6 +21,7 @@ use wire::{Access, Grant};
 pub use self::core::{CoreConfig, ZeroCopySend};
 pub use error::{ConfigError, Place};
 use reader::Section;
+pub use session_rates::SessionRates;
 pub use store::NodeStoreConfig;
 pub use transport::TransportConfig;
 pub use values::{Congestion, IdlePolicy, LogFormat, LogLevel, StoreLocation};
@@ -145,6 +147,9 @@ pub struct Settings {
     pub subscriber_queue_bytes_max: u64,
     /// A document that would outgrow it takes no more ops.
     pub document_bytes_max: u64,
+    /// What one session may do.
+    #[serde(default)]
+    pub session_rates: SessionRates,
 }
 
 const fn any(port: u16) -> SocketAddr {
@@ -217,6 +222,7 @@ impl Default for Settings {
             idle_timeout_ms: 30_000,
             subscriber_queue_bytes_max: 16 << 20,
             document_bytes_max: 256 << 20,
+            session_rates: SessionRates::default(),
         }
     }
 }
@@ -353,6 +359,7 @@ impl Settings {
             SUBSCRIBER_QUEUE_BYTES_MIN..=1 << 30,
         )?;
         section.integer("document_bytes_max", &mut self.document_bytes_max, 64 << 10..=DOCUMENT_BYTES_MAX)?;
+        self.session_rates.read(section.section("session_rates")?)?;
         section.finish()
     }
 }
@@ -389,6 +396,7 @@ mod tests {
                     "subscriber_queue_bytes_max",
                     "document_bytes_max",
                 ])
+                .chain(["ops_per_s", "op_bytes_per_s", "joins_per_s", "presence_per_s", "burst_ms"])
         {
             assert!(FILE.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
         }

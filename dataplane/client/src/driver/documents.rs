@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub(super) queued: bool,
     /// A presence message that the transport had no room for.
     presence_unsent: Option<Bytes>,
+    /// The node takes no presence before.
+    presence_paused_until: Time,
     /// Bytes of the budget to give back.
     pub(super) released: usize,
     /// Whom to tell when it is left.
@@ -44,6 +46,7 @@ impl Entry {
             moves: 0,
             queued: false,
             presence_unsent: None,
+            presence_paused_until: Time::ZERO,
             released: 0,
             left: Vec::new(),
         }
@@ -60,7 +63,7 @@ impl Entry {
                 return false;
             }
         }
-        self.pump_ops(now, link, stats) && self.pump_presence(link)
+        self.pump_ops(now, link, stats) && self.pump_presence(now, link)
     }
 
     fn pump_ops(&mut self, now: Time, link: &mut Link, stats: &mut ClientStats) -> bool {
@@ -79,8 +82,15 @@ impl Entry {
         true
     }
 
-    fn pump_presence(&mut self, link: &mut Link) -> bool {
-        while self.session.is_joined() {
+    /// The node has refused presence until then: all of it is told again.
+    pub(super) fn pause_presence(&mut self, until: Time) {
+        self.presence_paused_until = until;
+        self.presence_unsent = None;
+        self.shared.presence().reannounce();
+    }
+
+    fn pump_presence(&mut self, now: Time, link: &mut Link) -> bool {
+        while self.session.is_joined() && self.presence_paused_until <= now {
             let next = || self.shared.presence().poll_message(self.shared.handle).map(Bytes::from);
             let Some(message) = self.presence_unsent.take().or_else(next) else { break };
             match link.send(Channel::Presence, message.clone()) {

@@ -132,8 +132,8 @@ fn apply(
             entry.moves = 0;
             0
         }
-        Effect::PausedUntil(_) | Effect::Advised { .. } => 0,
-        Effect::Moved { .. } | Effect::Rejoin => {
+        Effect::PausedUntil(_) | Effect::PresencePausedUntil(_) | Effect::Advised { .. } => 0,
+        Effect::Moved { .. } | Effect::Rejoin | Effect::RejoinAfter(_) => {
             entry.session.handle_disconnect(events);
             0
         }

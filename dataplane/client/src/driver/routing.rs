@@ -109,6 +109,16 @@ impl Driver {
                     self.detach(handle);
                     self.alarms.push(Reverse((now + self.pause(), handle)));
                 }
+                Effect::RejoinAfter(after) => {
+                    self.detach(handle);
+                    self.alarms.push(Reverse((now + after, handle)));
+                }
+                Effect::PresencePausedUntil(until) => {
+                    if let Some(entry) = self.documents.get_mut(&handle) {
+                        entry.pause_presence(until);
+                        self.alarms.push(Reverse((until, handle)));
+                    }
+                }
                 Effect::Closed { .. } => self.forget(now, handle),
             }
         }

@@ -1,5 +1,6 @@
 //! Scenarios: model clients, some of them real Yjs documents, against one machine with a log in memory.
 
+mod admission;
 mod converge;
 mod hostile;
 mod joins;

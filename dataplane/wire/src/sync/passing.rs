@@ -133,7 +133,7 @@ mod tests {
         assert_eq!((client_handle(&op), is_join(&op)), (Some(70_000), false));
         assert_eq!(client_handle(&[tag::OP]), None);
         assert_eq!(handle_change(&joined(1).to_vec()), Some((700, HandleChange::Opened)));
-        let error = Server::Error { handle: 9, code: Code::Forbidden, text: "" }.to_vec();
+        let error = Server::Error { handle: 9, code: Code::Forbidden, retry_after_ms: 0, text: "" }.to_vec();
         assert_eq!(handle_change(&error), Some((9, HandleChange::Refused)));
         assert_eq!(handle_change(&Server::Ack { handle: 3, counter: 3, sequence: 6 }.to_vec()), None);
     }

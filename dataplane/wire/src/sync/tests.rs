@@ -46,7 +46,8 @@ fn server_messages() -> Vec<Server<'static>> {
         Server::Presence { document: 8, entries: entries() },
         Server::Moved { handle: 3, epoch: 2, shard: 1, address: "10.0.0.1:4433" },
         Server::Advice { handle: 3, epoch: 2, shard: 255 },
-        Server::Error { handle: 3, code: Code::Forbidden, text: "" },
+        Server::Error { handle: 3, code: Code::Forbidden, retry_after_ms: 0, text: "" },
+        Server::Error { handle: 3, code: Code::RateLimited, retry_after_ms: 300, text: "why" },
     ]
 }
 
