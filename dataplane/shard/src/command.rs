@@ -35,6 +35,9 @@ pub enum Command {
     Settings(ShardSettings),
     /// End the connections of this session.
     RevokeSession(Guuid),
+    /// Let go of nothing in the log while it is copied, or no longer hold it; answered by
+    /// [`Report::LogHeld`].
+    HoldLog(bool),
     /// Make everything durable, tell the clients, stop.
     Drain,
 }
@@ -55,6 +58,13 @@ pub enum Report {
     Ready,
     /// Settings of this version are in force.
     SettingsApplied(u64),
+    /// How far the log is durable now that it is held, or not held any more.
+    LogHeld {
+        /// The segment that is written.
+        segment: u32,
+        /// Bytes of it that are durable.
+        bytes: u64,
+    },
     /// Everything is durable and told; the shard has stopped.
     Drained,
 }

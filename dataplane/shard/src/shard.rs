@@ -87,6 +87,8 @@ pub struct Shard<B: AlignedBuffer, P = ()> {
     sync: StateSync,
     sync_config: SyncConfig,
     log: LogWriter<B>,
+    /// The segment that is written, and how many bytes of it are durable.
+    log_end: (u32, u64),
     commit_pace: CommitPace,
     lanes: Lanes,
     after: AfterDatagram,
@@ -127,6 +129,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
             sync,
             sync_config: config.sync,
             log,
+            log_end: (0, 0),
             commit_pace: CommitPace::new(config.commit_delay_max),
             after: AfterDatagram::default(),
             drain: Drain::No,
@@ -197,6 +200,11 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
                     self.endpoint.close(now.mono, key, Code::SessionRevoked as u16, reason);
                 }
             }
+            Command::HoldLog(is_held) => {
+                self.log.hold_trimming(is_held);
+                let (segment, bytes) = self.log_end;
+                self.reports.push_back(Report::LogHeld { segment, bytes });
+            }
             Command::Drain if self.drain == Drain::No => self.drain = Drain::Flushing,
             Command::Drain => {}
         }
@@ -205,6 +213,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
 
     /// A batch is on the disk: what it holds is acknowledged.
     pub fn handle_durable(&mut self, now: Now, at: WriteAt, buffer: Option<B>) {
+        self.log_end = (at.segment, at.offset + at.bytes as u64);
         let durable = self.log.handle_durable(at, buffer);
         self.sync.handle_durable(durable);
         self.trim();

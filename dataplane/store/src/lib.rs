@@ -16,14 +16,16 @@ mod compaction;
 mod config;
 mod document;
 mod error;
+mod export;
 mod key;
 mod open;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod value;
 
 pub use compaction::Compacted;
 pub use config::StoreConfig;
 pub use error::StoreError;
+pub use export::{StoreEntry, StoreExport, StoreImport};
 pub use store::FjallStore;

@@ -11,6 +11,8 @@ pub(crate) struct Trimming {
     segments: VecDeque<SegmentMark>,
     /// There are segments of which nothing is known: none goes, for none may be missing between others.
     keeps_all: bool,
+    /// Somebody copies the log: nothing is let go meanwhile.
+    is_held: bool,
     /// Records below this one are not needed.
     below: u64,
     /// What the last trim record keeps, and its number, while it is not durable.
@@ -49,9 +51,13 @@ impl Trimming {
         self.below = self.below.max(lsn);
     }
 
+    pub(crate) const fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
     /// The first segment that is needed, when there are others before it and no trim record is on its way.
     pub(crate) fn due(&self, durable_lsn: u64) -> Option<SegmentMark> {
-        if self.pending.is_some() {
+        if self.pending.is_some() || self.is_held {
             return None;
         }
         let below = self.below.min(durable_lsn + 1);
@@ -76,5 +82,24 @@ impl Trimming {
             self.removed_next += 1;
             segment
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_copied_is_trimmed() {
+        let mut trimming = Trimming::default();
+        for segment in 0..3 {
+            let first_lsn = u64::from(segment) * 10 + 1;
+            trimming.handle_segment_start(SegmentMark { segment, previous: 0, first_lsn });
+        }
+        trimming.hold(true);
+        trimming.handle_trim_below(15);
+        assert!(trimming.due(30).is_none());
+        trimming.hold(false);
+        assert_eq!(trimming.due(30).map(|kept| kept.segment), Some(1));
     }
 }

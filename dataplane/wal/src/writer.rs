@@ -164,6 +164,13 @@ impl<B: AlignedBuffer> LogWriter<B> {
         self.trim();
     }
 
+    /// Lets go of nothing while the log is copied. What was let go of before is still named by
+    /// [`poll_segment_removed`](Self::poll_segment_removed).
+    pub fn hold_trimming(&mut self, is_held: bool) {
+        self.trimming.hold(is_held);
+        self.trim();
+    }
+
     /// A segment that nobody needs any more, the oldest first. Each is taken away, durably, before the next.
     pub fn poll_segment_removed(&mut self) -> Option<u32> {
         self.trimming.poll_removed().inspect(|_| self.stats.log_segments_removed += 1)

@@ -15,11 +15,11 @@ use wire::sync::DocumentKind;
 
 use crate::{FjallStore, StoreConfig};
 
-fn log_id() -> Guuid {
+pub(crate) fn log_id() -> Guuid {
     Guuid::new(1_700_000_000_000, [3; 10])
 }
 
-fn open(dir: &Path) -> FjallStore {
+pub(crate) fn open(dir: &Path) -> FjallStore {
     open_with(dir, StoreConfig::default())
 }
 
@@ -31,12 +31,12 @@ fn bytes(seed: u64, length: usize) -> Bytes {
     (0..length).map(|index| (seed as usize * 31 + index) as u8).collect()
 }
 
-fn op(sequence: u64, unix_ms: u64, length: usize) -> HistoryOp {
+pub(crate) fn op(sequence: u64, unix_ms: u64, length: usize) -> HistoryOp {
     let op_id = Guuid::new(1, [7; 10]).writer().with_counter(sequence);
     HistoryOp { sequence, op_id, unix_ms, payload: bytes(sequence, length) }
 }
 
-fn head(sequence: u64, merged: u64, state_bytes: usize) -> StoredDocument {
+pub(crate) fn head(sequence: u64, merged: u64, state_bytes: usize) -> StoredDocument {
     let figures =
         Figures { pending_bytes: 1, shared_types: 2, blocks: 3, op_bytes: 4, history_base_op_bytes: 5 };
     let base = Base {
@@ -57,6 +57,6 @@ fn head(sequence: u64, merged: u64, state_bytes: usize) -> StoredDocument {
 }
 
 /// A snapshot as a storage worker writes it.
-fn snapshot<'a>(document: &'a str, head: &'a StoredDocument, ops: &'a [HistoryOp]) -> [StoreWrite<'a>; 2] {
+pub(crate) fn snapshot<'a>(document: &'a str, head: &'a StoredDocument, ops: &'a [HistoryOp]) -> [StoreWrite<'a>; 2] {
     [StoreWrite::History { document, ops }, StoreWrite::Head { document, head }]
 }
