@@ -230,6 +230,7 @@ fn note(state: &mut ShardState, shard: usize, report: &Report) {
         }
         Report::Ready => state.ready = true,
         Report::SettingsApplied(version) => info!(shard, version, "settings applied"),
+        Report::LogHeld { .. } => {}
         Report::Drained => state.drained = true,
     }
 }

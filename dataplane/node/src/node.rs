@@ -205,7 +205,7 @@ fn layout(data_dir: &DataDir, wanted: Option<usize>) -> Result<Layout, NodeError
         (Some(found), _) => Ok(found),
         (None, wanted) => {
             let shards = wanted.unwrap_or_else(|| rt::allowed_cores().len()).clamp(1, SHARDS_MAX);
-            let layout = Layout { shards, log_id: new_guuid()? };
+            let layout = Layout { shards, log_id: new_guuid()?, incarnation_min: 0 };
             data_dir.write_layout(&layout)?;
             Ok(layout)
         }

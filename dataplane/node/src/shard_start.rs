@@ -31,9 +31,6 @@ const PARTITIONS_UNTIL_TOLD: u32 = 256;
 /// The largest op, with its document's id and the fields before it.
 const RECORD_BODY_BYTES_MAX: usize = OP_BYTES_MAX + wal::BLOCK_BYTES;
 
-/// The store, beside the log's segments.
-const STORE_NAME: &str = "store";
-
 const _: () = assert!(DOCUMENT_ID_BYTES_MAX + 64 <= wal::BLOCK_BYTES);
 const _: () = assert!(rt::STACK_BYTES >= statesync::STACK_BYTES_MIN);
 
@@ -102,7 +99,7 @@ impl ShardPlan {
         let (sync, recovered) = self.recover(&log_config, &mut link)?;
         let mut log = LogWriter::recovered(log_config, &recovered, LogBuffer::new)
             .map_err(|error| NodeError::Config(error.to_string()))?;
-        let open = Open { incarnation: recovered.position.incarnation + 1, unix_ms: unix_ms() };
+        let open = Open { incarnation: self.incarnation(&recovered), unix_ms: unix_ms() };
         log.append_open(open).map_err(|error| NodeError::Config(error.to_string()))?;
         let files_config = SegmentFilesConfig {
             segment_bytes: self.config.log_segment_bytes,
@@ -119,7 +116,7 @@ impl ShardPlan {
     fn storage(&self) -> StoragePlan {
         StoragePlan {
             shard: self.shard,
-            path: self.log_dir.path().join(STORE_NAME),
+            path: self.log_dir.path().join(docstore::STORE_NAME),
             log_id: self.log_id(),
             store: self.config.store.store,
             worker: WorkerConfig {
@@ -128,6 +125,11 @@ impl ShardPlan {
             },
             data_cores: self.data_cores.clone(),
         }
+    }
+
+    /// The number of this run of the log.
+    fn incarnation(&self, recovered: &Recovered) -> u64 {
+        (recovered.position.incarnation + 1).max(self.layout.incarnation_min)
     }
 
     fn log_id(&self) -> Guuid {
@@ -164,7 +166,7 @@ impl ShardPlan {
         if let Some(reason) = refused {
             return Err(untrusted(reason));
         }
-        sync.finish_recovery(recovered.position.incarnation + 1);
+        sync.finish_recovery(self.incarnation(&recovered));
         let stats = sync.stats();
         let cut_bytes = recovered.repair.as_ref().map_or(0, |repair| repair.range.end - repair.range.start);
         let report = Report::Serving { documents: stats.documents, ops: stats.ops_recovered, cut_bytes };

@@ -132,8 +132,14 @@ impl DataDir {
     /// Where the log of a shard is.
     #[must_use]
     pub fn log_path(&self, shard: usize) -> PathBuf {
-        self.path.join(format!("shard-{shard:03}"))
+        self.path.join(shard_dir_name(shard))
     }
+}
+
+/// The name of the directory of one shard, below the data directory.
+#[must_use]
+pub fn shard_dir_name(shard: usize) -> String {
+    format!("shard-{shard:03}")
 }
 
 /// Who wrote the lock file.

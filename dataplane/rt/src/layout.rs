@@ -23,6 +23,9 @@ pub struct Layout {
     pub shards: usize,
     /// The identity of the logs in here.
     pub log_id: Guuid,
+    /// The least number of a run of the logs: what was restored from a backup never has one again that a later run of
+    /// the lost directory had.
+    pub incarnation_min: u64,
 }
 
 /// Reads the layout of `dir`; `None` when there is none.
@@ -52,12 +55,17 @@ pub(crate) fn write(dir: &Path, layout: &Layout) -> Result<()> {
 }
 
 fn render(layout: &Layout) -> String {
-    format!("version = {LAYOUT_VERSION}\nshards = {}\nlog_id = {}\n", layout.shards, layout.log_id)
+    let Layout { shards, log_id, incarnation_min } = layout;
+    let restored = match incarnation_min {
+        0 => String::new(),
+        least => format!("incarnation_min = {least}\n"),
+    };
+    format!("version = {LAYOUT_VERSION}\nshards = {shards}\nlog_id = {log_id}\n{restored}")
 }
 
 fn parse(text: &str, path: &Path) -> Result<Layout> {
     let corrupt = |line, what| RtError::LayoutCorrupt { path: PathBuf::from(path), line, what };
-    let (mut version, mut shards, mut log_id) = (None, None, None);
+    let (mut version, mut shards, mut log_id, mut incarnation_min) = (None, None, None, 0);
     for (number, line) in (1..).zip(text.lines()) {
         let Some((key, value)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
             return Err(corrupt(number, "`key = value` expected"));
@@ -79,11 +87,15 @@ fn parse(text: &str, path: &Path) -> Result<Layout> {
                 let id = Guuid::parse(value).ok_or_else(|| corrupt(number, "log_id is not a GUUID"))?;
                 log_id = Some(id);
             }
+            "incarnation_min" => {
+                let least = value.parse();
+                incarnation_min = least.map_err(|_| corrupt(number, "incarnation_min is not a number"))?;
+            }
             _ => return Err(corrupt(number, "unknown key")),
         }
     }
     match (version, shards, log_id) {
-        (Some(_), Some(shards), Some(log_id)) => Ok(Layout { shards, log_id }),
+        (Some(_), Some(shards), Some(log_id)) => Ok(Layout { shards, log_id, incarnation_min }),
         (None, ..) => Err(corrupt(0, "the version is missing")),
         (_, None, _) => Err(corrupt(0, "shards is missing")),
         (.., None) => Err(corrupt(0, "log_id is missing")),
@@ -95,15 +107,15 @@ mod tests {
     use super::*;
 
     fn layout() -> Layout {
-        Layout { shards: 2, log_id: Guuid::new(1_700_000_000_000, [7; 10]) }
+        Layout { shards: 2, log_id: Guuid::new(1_700_000_000_000, [7; 10]), incarnation_min: 0 }
     }
 
     #[test]
     fn a_layout_is_read_back_as_written_and_a_new_directory_has_none() {
         let dir = tempfile::tempdir().expect("temporary directory");
         assert_eq!(read(dir.path()).expect("no layout"), None);
-        for shards in [2, 3] {
-            let layout = Layout { shards, ..layout() };
+        for (shards, incarnation_min) in [(2, 0), (3, 7)] {
+            let layout = Layout { shards, incarnation_min, ..layout() };
             write(dir.path(), &layout).expect("write");
             assert_eq!(read(dir.path()).expect("read"), Some(layout));
         }

@@ -36,7 +36,7 @@ pub use allocations::{CountingAllocator, thread_allocations};
 pub use background::step_aside;
 pub use clock::{Clock, entropy, unix_ms};
 pub use cycles::CycleClock;
-pub use data_dir::{DataDir, RESET_KEY_BYTES};
+pub use data_dir::{DataDir, RESET_KEY_BYTES, shard_dir_name};
 pub use doorbell::Doorbell;
 pub use error::{Result, RtError};
 pub use executor::{

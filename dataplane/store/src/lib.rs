@@ -28,4 +28,8 @@ pub use compaction::Compacted;
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use export::{StoreEntry, StoreExport, StoreImport};
+pub use open::sync_tree;
 pub use store::FjallStore;
+
+/// The store's directory, below that of the shard.
+pub const STORE_NAME: &str = "store";

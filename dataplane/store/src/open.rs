@@ -120,7 +120,10 @@ fn create(path: &Path, log_id: Guuid, config: &StoreConfig) -> Result<(), StoreE
 }
 
 /// Returns when a new directory and all in it are on the disk.
-pub(crate) fn sync_tree(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// What the system said.
+pub fn sync_tree(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

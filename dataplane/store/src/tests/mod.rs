@@ -57,6 +57,10 @@ pub(crate) fn head(sequence: u64, merged: u64, state_bytes: usize) -> StoredDocu
 }
 
 /// A snapshot as a storage worker writes it.
-pub(crate) fn snapshot<'a>(document: &'a str, head: &'a StoredDocument, ops: &'a [HistoryOp]) -> [StoreWrite<'a>; 2] {
+pub(crate) fn snapshot<'a>(
+    document: &'a str,
+    head: &'a StoredDocument,
+    ops: &'a [HistoryOp],
+) -> [StoreWrite<'a>; 2] {
     [StoreWrite::History { document, ops }, StoreWrite::Head { document, head }]
 }
