@@ -147,6 +147,7 @@ impl StateSync {
             handle: join.handle,
             document: slot,
             writer,
+            joins: self.stats.joins,
             content: join.content,
             may_write: join.content && access >= Access::Write,
             catch_up: Some(answer.catch_up.clone()),

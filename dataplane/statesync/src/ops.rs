@@ -64,6 +64,7 @@ impl StateSync {
         let progress = self.documents[slot].writers.get(writer).copied().unwrap_or_default();
         if counter <= progress.logged_counter {
             self.stats.ops_duplicate += 1;
+            self.answer_to(slot, writer, subscription);
             if counter <= progress.durable_counter {
                 self.mark_ack_due(subscription);
             }
@@ -153,7 +154,6 @@ impl StateSync {
         self.stats.writers_forgotten += forgotten as u64;
         let is_settled = progress.logged_counter == progress.durable_counter;
         progress.logged_counter = counter;
-        progress.subscription = Some(subscription);
         let sequence = progress.logged_sequence;
         match self.pending_acks.last_lsn() {
             Some(lsn) if !is_settled => {
@@ -164,6 +164,7 @@ impl StateSync {
                 self.mark_ack_due(subscription);
             }
         }
+        self.answer_to(slot, writer, subscription);
     }
 
     /// An op is in the log: it takes its place in the document.
@@ -181,11 +182,24 @@ impl StateSync {
         self.stats.op_bytes_logged += payload.len() as u64;
         self.subscriptions[subscription].refused_counter = None;
         let sequence = self.keep_op(slot, op_id, payload, update);
-        let progress = self.documents[slot].writers.get_mut(writer).expect("kept with the op");
-        progress.subscription = Some(subscription);
+        self.answer_to(slot, writer, subscription);
         self.pending_acks.push(PendingAck { lsn, document: slot, writer, counter, sequence });
         if self.documents[slot].kind == DocumentKind::Yjs {
             self.broadcast(slot, sequence);
+        }
+    }
+
+    /// Ops of `writer` came by this subscription: they are acknowledged there, unless the writer has joined anew since.
+    /// Where it comes from one connection to another, what it had sent by the old one may come last.
+    fn answer_to(&mut self, slot: usize, writer: Guuid, subscription: usize) {
+        let Some(progress) = self.documents[slot].writers.get_mut(writer) else { return };
+        let is_newer = |known: usize| {
+            let known = self.subscriptions.get(known);
+            let known = known.filter(|known| known.writer == writer && known.document == slot);
+            known.is_some_and(|known| known.joins > self.subscriptions[subscription].joins)
+        };
+        if progress.subscription.is_none_or(|known| known == subscription || !is_newer(known)) {
+            progress.subscription = Some(subscription);
         }
     }
 

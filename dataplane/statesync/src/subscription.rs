@@ -22,6 +22,8 @@ pub(crate) struct Subscription {
     pub(crate) handle: u32,
     pub(crate) document: usize,
     pub(crate) writer: Guuid,
+    /// How many joins there had been with this one: of two, the newer has more.
+    pub(crate) joins: u64,
     /// Content is wanted, not presence alone.
     pub(crate) content: bool,
     pub(crate) may_write: bool,

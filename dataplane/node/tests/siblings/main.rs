@@ -59,7 +59,12 @@ async fn write(document: &Document, numbers: std::ops::Range<u64>) -> u64 {
     last
 }
 
-async fn join(rig: &Rig, config: ClientConfig, is_astray: bool, id: &str) -> (aetherflow_client::Client, Document) {
+async fn join(
+    rig: &Rig,
+    config: ClientConfig,
+    is_astray: bool,
+    id: &str,
+) -> (aetherflow_client::Client, Document) {
     let client = rig.client(config, is_astray).await;
     let document = client.join(id, DocumentKind::Opaque, JoinOptions::default()).expect("joins");
     (client, document)

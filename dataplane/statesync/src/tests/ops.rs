@@ -41,6 +41,24 @@ fn a_repeated_op_is_logged_again_or_never_acknowledged() {
 }
 
 #[test]
+fn an_op_that_comes_by_the_old_connection_is_acknowledged_where_nobody_hears() {
+    let mut rig = Rig::new(DocumentKind::Yjs);
+    rig.open(1, Access::Write);
+    rig.join(1);
+    let [first, second] = ["a", "b"].map(|text| rig.client(1).type_text(text));
+    rig.reopen(1, 2);
+    rig.join(2);
+    // What was under way by the old one comes between, and after, what the new one repeats.
+    for (key, counter, update) in [(1, 1, &first), (2, 1, &first), (2, 2, &second), (1, 2, &second)] {
+        let op = Client::Op { handle: HANDLE, counter, payload: update }.to_vec();
+        rig.send_bytes(key, &op);
+    }
+    rig.durable();
+    assert_eq!(rig.client(2).acked.last(), Some(&2));
+    assert_eq!(rig.text_of_a_newcomer(), "ab");
+}
+
+#[test]
 fn an_op_in_flight_at_a_reconnect_is_never_acknowledged() {
     let mut rig = Rig::new(DocumentKind::Yjs);
     rig.open(1, Access::Write);
