@@ -17,18 +17,16 @@ pub(crate) struct OpLog<'a, B: AlignedBuffer, P> {
 
 impl<B: AlignedBuffer, P: Probe> AppendLog for OpLog<'_, B, P> {
     fn append(&mut self, op: &LogOp<'_>) -> Result<u64, LogFull> {
-        let record = wal::Op {
-            partition: op.partition as u16,
-            epoch: u32::try_from(op.epoch).expect("the agent refuses maps with larger epochs"),
-            document: op.document,
-            kind: op.kind as u8,
-            sequence: op.sequence,
-            id: op.op_id,
-            unix_ms: 0,
-            payload: op.payload,
-        };
+        let partition = op.partition as u16;
+        let epoch = u32::try_from(op.epoch).expect("the agent refuses maps with larger epochs");
+        let LogOp { document, sequence, op_id: id, unix_ms, payload, .. } = *op;
+        let kind = op.kind as u8;
         self.probe.enter(Stage::Log);
-        let appended = self.log.append_op(&record);
+        let appended = if op.is_deletion {
+            self.log.append_delete(&wal::Delete { partition, epoch, document, kind, sequence, id, unix_ms })
+        } else {
+            self.log.append_op(&wal::Op { partition, epoch, document, kind, sequence, id, unix_ms, payload })
+        };
         self.probe.leave();
         appended.map_err(|_| LogFull)
     }

@@ -21,8 +21,6 @@ use crate::probe::{Offender, Probe, Stage};
 use crate::sink::{AfterDatagram, Sink, connection, subscriber};
 use crate::status::{self, Figure};
 
-/// Ops that one turn integrates into cached documents, so that packets never wait long for it.
-const INTEGRATE_OPS_PER_TURN: usize = 64;
 /// How long a draining shard waits for its clients to take what is queued for them.
 const TELL_SPAN_MAX: Span = Span::from_ms(500);
 /// How long it waits for the closing packets to be gone.
@@ -240,17 +238,6 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
             .into_iter()
             .flatten()
             .min()
-    }
-
-    /// Integrates some queued ops into cached documents; true when more are left.
-    pub fn run_background(&mut self) -> bool {
-        if !self.sync.has_background() {
-            return false;
-        }
-        self.probe.enter(Stage::Integrate);
-        let more = self.sync.run_background(INTEGRATE_OPS_PER_TURN);
-        self.probe.leave();
-        more
     }
 
     /// The next datagram to send, written into `buffer`.

@@ -19,8 +19,12 @@ pub struct LogOp<'a> {
     pub sequence: u64,
     /// The writer and its op counter.
     pub op_id: Guuid,
-    /// The bytes that the writer sent.
+    /// When the node took it, Unix milliseconds.
+    pub unix_ms: u64,
+    /// The bytes that the writer sent; empty for a deletion.
     pub payload: &'a [u8],
+    /// The document ends here.
+    pub is_deletion: bool,
 }
 
 /// The log takes no more until what it holds is written.

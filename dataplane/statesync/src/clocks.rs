@@ -2,11 +2,8 @@
 //!
 //! It is read off the updates' clocks alone, so it speaks of what is held, not of what is integrated.
 
-#[cfg(test)]
 use bytes::Bytes;
-use wire::varint::Malformed;
-#[cfg(test)]
-use wire::varint::put_varint;
+use wire::varint::{Malformed, put_varint};
 use wire::yjs_scan::{ClockRange, scan_state_vector_clocks};
 
 /// Clients by id, each with the clock behind its last block.
@@ -28,7 +25,6 @@ impl Clocks {
         Ok(Self { clients })
     }
 
-    #[cfg(test)]
     pub(crate) fn to_v1(&self) -> Bytes {
         let mut out = Vec::with_capacity(2 + 8 * self.clients.len());
         put_varint(&mut out, self.clients.len() as u64);
@@ -61,7 +57,6 @@ impl Clocks {
     }
 
     /// Whether blocks go on where it ends, or before.
-    #[cfg(test)]
     pub(crate) fn is_followed_by(&self, range: ClockRange) -> bool {
         range.start <= self.get(range.client)
     }

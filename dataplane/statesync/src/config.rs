@@ -11,8 +11,14 @@ use crate::rates::SessionRates;
 pub struct SyncConfig {
     /// The least time between two presence broadcasts of one document.
     pub presence_tick: Span,
-    /// What a writer is told to wait when the log takes no more.
+    /// What a writer is told to wait when the log takes no more, or its document is loaded or merged.
     pub retry_after: Span,
+    /// How long a document has ops that only the log holds before it is stored.
+    pub snapshot_after: Span,
+    /// How long to wait after the store has failed.
+    pub store_retry_after: Span,
+    /// How long a document that nobody uses stays in memory.
+    pub unload_after: Span,
     /// What each session may do.
     pub session_rates: SessionRates,
     /// What may be held.
@@ -32,8 +38,19 @@ pub struct Limits {
     pub op_bytes_max: usize,
     /// Bytes of one document: its encoded state for `yjs`, the sum of its ops for `opaque`.
     pub document_bytes_max: u64,
-    /// Bytes of recent ops kept for those who resume or fall behind.
+    /// Blocks of one `yjs` document, those that stand for something deleted included.
+    pub document_blocks_max: u64,
+    /// Bytes of recent ops kept for those who resume or fall behind, once they are stored.
     pub tail_bytes_max: usize,
+    /// Bytes of ops that are not stored, past which the document is stored at once; or a quarter of its state, if
+    /// that is more.
+    pub snapshot_tail_bytes: usize,
+    /// Joins that wait for documents to be loaded.
+    pub waiting_joins_max: usize,
+    /// Jobs that wait for others to be done; joins that need one more are refused.
+    pub jobs_queued_max: usize,
+    /// Jobs that are handed out and not done.
+    pub jobs_in_flight_max: usize,
     /// Bytes of updates whose dependencies are missing, past which only updates without gaps are taken.
     pub pending_bytes_max: usize,
     /// Presence entries that one connection owns.
@@ -46,16 +63,14 @@ pub struct Limits {
     pub writers_per_document_max: usize,
 }
 
-/// Updates that wait for integration in one document; the next one integrates them at once.
-pub(crate) const QUEUED_UPDATES_MAX: usize = 4_096;
-/// Bytes of the same.
-pub(crate) const QUEUED_BYTES_MAX: usize = 1 << 20;
-/// Ops by which a shared snapshot may be older than the join that it answers.
-pub(crate) const SNAPSHOT_AGE_OPS_MAX: u64 = 1_024;
-/// Ops by which the smallest one may: each is a message of its own to the joiner, a fresh state is one.
-pub(crate) const SNAPSHOT_AGE_OPS_MIN: u64 = 32;
-/// One more for so many bytes of state, whose encoding costs the more the larger it is.
-pub(crate) const SNAPSHOT_BYTES_PER_OP: u64 = 32;
+/// Snapshots that are handed out and not done: others' jobs wait behind them.
+pub(crate) const SNAPSHOTS_IN_FLIGHT_MAX: usize = 2;
+/// Documents that are stored at once when the log is too long.
+pub(crate) const PRESSED_DOCUMENTS: usize = 16;
+/// A document with no more bytes than this is sent whole rather than compared.
+pub(crate) const DIFF_DOCUMENT_BYTES_MIN: u64 = 4 << 10;
+/// Bytes of ops that one job reads out of the store.
+pub(crate) const READ_OPS_BYTES: usize = 256 << 10;
 /// Ops between two state vectors that are remembered for those who fall behind.
 pub(crate) const CHECKPOINT_OPS: u64 = 256;
 /// How many of them are.
@@ -77,9 +92,7 @@ pub const STACK_BYTES_MIN: usize = 256 << 20;
 
 const _: () = assert!(PRESENCE_MESSAGE_ENTRIES <= PRESENCE_ENTRIES_MAX);
 const _: () = assert!(PRESENCE_MESSAGE_BYTES < MESSAGE_BYTES_MAX);
-const _: () = assert!(QUEUED_BYTES_MAX < OP_BYTES_MAX && OP_BYTES_MAX < MESSAGE_BYTES_MAX);
-const _: () = assert!(CHECKPOINT_OPS * CHECKPOINTS_MAX as u64 >= SNAPSHOT_AGE_OPS_MAX);
-const _: () = assert!(SNAPSHOT_AGE_OPS_MIN < SNAPSHOT_AGE_OPS_MAX);
+const _: () = assert!(OP_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(OWED_BYTES_MAX > OWED_MESSAGES_MAX * DOCUMENT_ID_BYTES_MAX);
 
 impl Default for SyncConfig {
@@ -87,6 +100,9 @@ impl Default for SyncConfig {
         Self {
             presence_tick: Span::from_ms(20),
             retry_after: Span::from_ms(20),
+            snapshot_after: Span::from_ms(30_000),
+            store_retry_after: Span::from_ms(5_000),
+            unload_after: Span::from_ms(60_000),
             session_rates: SessionRates::default(),
             limits: Limits::default(),
         }
@@ -101,7 +117,12 @@ impl Default for Limits {
             subscribers_per_document_max: 10_000,
             op_bytes_max: OP_BYTES_MAX,
             document_bytes_max: 64 << 20,
-            tail_bytes_max: 1 << 20,
+            document_blocks_max: 10_000_000,
+            tail_bytes_max: 256 << 10,
+            snapshot_tail_bytes: 256 << 10,
+            waiting_joins_max: 1 << 14,
+            jobs_queued_max: 1 << 14,
+            jobs_in_flight_max: 8,
             pending_bytes_max: 1 << 20,
             presence_clients_per_connection_max: 1_024,
             presence_bytes_per_connection_max: 256 << 10,

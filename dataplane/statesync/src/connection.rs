@@ -66,6 +66,18 @@ pub(crate) struct Connection {
     pub(crate) owed: VecDeque<Queued>,
     pub(crate) owed_bytes: usize,
     pub(crate) presence: PresenceUse,
+    /// Joins of documents that are being loaded.
+    pub(crate) waiting: Vec<WaitingJoin>,
+}
+
+/// A join that waits until its document is loaded.
+#[derive(Debug)]
+pub(crate) struct WaitingJoin {
+    pub(crate) handle: u32,
+    pub(crate) document: usize,
+    pub(crate) message: Box<[u8]>,
+    /// An op that came behind it: none after that is taken before it.
+    pub(crate) refused_counter: Option<u64>,
 }
 
 impl Connection {
@@ -79,6 +91,7 @@ impl Connection {
             owed: VecDeque::new(),
             owed_bytes: 0,
             presence: PresenceUse::default(),
+            waiting: Vec::new(),
         }
     }
 

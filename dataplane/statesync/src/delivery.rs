@@ -6,13 +6,14 @@
 //! they are sent one merged diff instead.
 
 use bytes::Bytes;
+use wire::Code;
 use wire::limits::STATE_CHUNK_BYTES;
 use wire::sync::{Channel, Server};
-use wire::{Code, Time};
+use wire::varint::varint_len;
 
 use crate::config::{OWED_BYTES_MAX, OWED_MESSAGES_MAX, SUBSCRIBERS_FEW};
-use crate::join::QUARANTINED;
 use crate::output::{Output, Queued, What};
+use crate::subscription::Known;
 use crate::{StateSync, SubscriberKey};
 
 impl StateSync {
@@ -81,19 +82,21 @@ impl StateSync {
     /// Queues an op for all live subscribers but its writer.
     pub(crate) fn broadcast(&mut self, slot: usize, sequence: u64) {
         let document = &self.documents[slot];
-        let Some(op) = document.log.get(sequence) else { return };
         let is_for_many = document.subscribers.len() > SUBSCRIBERS_FEW;
+        let mut message = None;
         for &subscription in &document.subscribers {
             let found = &self.subscriptions[subscription];
-            if found.content && found.catch_up.is_none() && found.wants(op.writer, sequence) {
-                self.stats.ops_broadcast += 1;
-                self.outputs.push_back(Queued {
-                    to: found.key,
-                    channel: Channel::Sync,
-                    message: op.message.clone(),
-                    what: What::Op { subscription, sequence, is_for_many },
-                });
+            if !found.content || found.catch_up.is_some() {
+                continue;
             }
+            let Some(op) = document.tail.get(sequence) else { return };
+            if !found.wants(op.op_id.writer(), sequence) {
+                continue;
+            }
+            let message = message.get_or_insert_with(|| op_message(slot, sequence, op.payload)).clone();
+            self.stats.ops_broadcast += 1;
+            let what = What::Op { subscription, sequence, is_for_many };
+            self.outputs.push_back(Queued { to: found.key, channel: Channel::Sync, message, what });
         }
     }
 
@@ -109,7 +112,8 @@ impl StateSync {
     pub(crate) fn flush_acks(&mut self) {
         while let Some(subscription) = self.acks_due.pop() {
             let Some(found) = self.subscriptions.get_mut(subscription) else { continue };
-            let is_blocked = self.connections.get(&found.key).is_none_or(|connection| connection.blocked);
+            let is_blocked = !found.is_announced
+                || self.connections.get(&found.key).is_none_or(|connection| connection.blocked);
             let progress = self.documents[found.document].writers.get(found.writer);
             let Some(progress) = progress.filter(|progress| progress.durable_counter > 0 && !is_blocked)
             else {
@@ -129,7 +133,8 @@ impl StateSync {
     /// Lists a subscriber that is behind.
     pub(crate) fn list_for_catch_up(&mut self, subscription: usize) {
         let found = &mut self.subscriptions[subscription];
-        if found.catch_up.is_some() && !found.is_listed {
+        let is_behind = found.catch_up.as_ref().is_some_and(|catch_up| catch_up.awaited.is_none());
+        if is_behind && !found.is_listed {
             found.is_listed = true;
             self.catching_up.push_back(subscription);
         }
@@ -229,38 +234,50 @@ impl StateSync {
             self.outputs.push_back(Queued { to: key, channel: Channel::Sync, message, what });
             return self.list_for_catch_up(subscription);
         }
-        let document = &self.documents[slot];
+        let document = &mut self.documents[slot];
         if !found.content || catch_up.next > document.visible_sequence() {
             found.catch_up = None;
+            if found.content && document.is_merged() {
+                found.known = Known::by(document.sequence, document.vector());
+            }
             return;
         }
         let sequence = catch_up.next;
-        match document.log.get(sequence) {
-            Some(op) => {
-                catch_up.next += 1;
-                if found.wants(op.writer, sequence) {
-                    let message = op.message.clone();
-                    let what = What::KeptOp { subscription, sequence };
-                    self.stats.ops_broadcast += 1;
-                    self.outputs.push_back(Queued { to: key, channel: Channel::Sync, message, what });
-                }
-                self.list_for_catch_up(subscription);
-            }
-            None => match self.resync(subscription) {
-                Ok(()) => self.list_for_catch_up(subscription),
-                Err(_) => self.expel(subscription),
-            },
+        let fetched = catch_up.fetched.pop_front();
+        let fetched = fetched.as_ref().filter(|op| op.sequence == sequence);
+        let kept = document.tail.get(sequence).map(|op| (op.op_id, op.payload));
+        let Some((op_id, payload)) = fetched.map(|op| (op.op_id, &op.payload[..])).or(kept) else {
+            return self.resync(subscription);
+        };
+        catch_up.next += 1;
+        if kept.is_some() {
+            catch_up.fetched.clear();
         }
+        if found.wants(op_id.writer(), sequence) {
+            let message = op_message(slot, sequence, payload);
+            let what = What::KeptOp { subscription, sequence };
+            self.stats.ops_broadcast += 1;
+            self.outputs.push_back(Queued { to: key, channel: Channel::Sync, message, what });
+        }
+        self.list_for_catch_up(subscription);
     }
 
-    /// Closes a document for a subscriber who cannot be brought up to date.
-    fn expel(&mut self, subscription: usize) {
+    /// Closes a document for a subscriber, who is told why.
+    pub(crate) fn expel(&mut self, subscription: usize, code: Code, text: &str) {
         let found = &self.subscriptions[subscription];
         let (key, handle) = (found.key, found.handle);
-        self.send_error(key, handle, QUARANTINED.0, QUARANTINED.1);
+        self.send_error(key, handle, code, text);
         if let Some(connection) = self.connections.get_mut(&key) {
             connection.open.remove(&handle);
         }
-        self.unsubscribe(Time::ZERO, subscription);
+        self.unsubscribe(self.now, subscription);
     }
+}
+
+/// The message that shows an op.
+fn op_message(slot: usize, sequence: u64, payload: &[u8]) -> Bytes {
+    let fields = 1 + varint_len(slot as u64) + varint_len(sequence);
+    let mut message = Vec::with_capacity(fields + payload.len());
+    Server::Op { document: slot as u32, sequence, payload }.encode(&mut message);
+    Bytes::from(message)
 }

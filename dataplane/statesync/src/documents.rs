@@ -3,7 +3,7 @@
 use wire::Time;
 use wire::sync::{DocumentKind, Server};
 
-use crate::document::Document;
+use crate::document::{Document, Residence};
 use crate::{Placement, StateSync};
 
 /// What is known of a document.
@@ -35,7 +35,7 @@ impl StateSync {
             sequence: document.sequence,
             durable_sequence: document.durable_sequence,
             subscribers: document.subscribers.len(),
-            is_quarantined: document.cache.as_ref().is_some_and(crate::yjs::YjsCache::is_quarantined),
+            is_quarantined: document.is_quarantined,
         })
     }
 
@@ -56,7 +56,7 @@ impl StateSync {
             if let Some(connection) = self.connections.get_mut(&key) {
                 connection.open.remove(&handle);
             }
-            self.unsubscribe(Time::ZERO, subscription);
+            self.unsubscribe(self.now, subscription);
         }
     }
 
@@ -70,8 +70,14 @@ impl StateSync {
     }
 
     /// Makes a document that is not there yet.
-    pub(crate) fn insert_document(&mut self, id: &str, kind: DocumentKind, partition: u32) -> usize {
-        let slot = self.documents.insert(Document::new(id, kind, partition));
+    pub(crate) fn insert_document(
+        &mut self,
+        id: &str,
+        kind: DocumentKind,
+        partition: u32,
+        residence: Residence,
+    ) -> usize {
+        let slot = self.documents.insert(Document::new(id, kind, partition, residence));
         self.document_ids.insert(Box::from(id), slot);
         slot
     }
@@ -91,6 +97,9 @@ impl StateSync {
             if let Some(due) = document.presence.forget_changes() {
                 self.presence_due.remove(&(due, slot));
             }
+            document.used = self.now;
+            let due = self.now + self.config.unload_after;
+            self.look_after(slot, due);
             self.remove_if_vacant(slot);
         } else if document.presence.has_changes() {
             self.schedule_presence(now, slot);
@@ -100,37 +109,23 @@ impl StateSync {
     /// Lets go of a document that holds nothing.
     pub(crate) fn remove_if_vacant(&mut self, slot: usize) {
         if self.documents[slot].is_vacant() {
-            let document = self.documents.remove(slot);
-            self.document_ids.remove(&document.id);
+            self.remove(slot);
         }
     }
 
-    /// Whether there is anything for [`run_background`](Self::run_background) to do.
-    #[must_use]
-    pub fn has_background(&self) -> bool {
-        !self.queued_documents.is_empty()
-    }
-
-    /// Integrates up to `updates_max` queued updates into their caches. True when more are left.
-    pub fn run_background(&mut self, updates_max: usize) -> bool {
-        let mut left = updates_max;
-        while left > 0 {
-            let Some(&slot) = self.queued_documents.front() else { return false };
-            let document = &mut self.documents[slot];
-            if let Some(cache) = document.cache.as_mut() {
-                let was_quarantined = cache.is_quarantined();
-                let done = cache.integrate(left);
-                left -= done;
-                self.stats.updates_integrated += done as u64;
-                self.stats.quarantined += u64::from(!was_quarantined && cache.is_quarantined());
-                if cache.has_queued() {
-                    continue;
-                }
-                cache.checkpoint(document.sequence);
-            }
-            document.is_queued = false;
-            self.queued_documents.pop_front();
+    /// Lets go of a document. Nobody has it open, and nothing waits for it.
+    pub(crate) fn remove(&mut self, slot: usize) {
+        let document = self.documents.remove(slot);
+        debug_assert!(document.subscribers.is_empty() && document.jobs == 0, "nobody looks for it");
+        self.document_ids.remove(&document.id);
+        if let Some(due) = document.due {
+            self.documents_due.remove(&(due, slot));
         }
-        !self.queued_documents.is_empty()
+        if let Some(lsn) = document.dirty_lsn {
+            self.dirty.remove(&(lsn, slot));
+        }
+        if let Some(due) = document.presence.due {
+            self.presence_due.remove(&(due, slot));
+        }
     }
 }

@@ -1,29 +1,32 @@
 //! Opening and closing documents.
 
 use bytes::Bytes;
-use wire::sync::{DocumentKind, Join, Joined, Server};
+use wire::sync::{Client, DocumentKind, Join, Joined, Server};
 use wire::{Access, Code, Guuid, Time, access_to};
 
-use crate::document::Document;
-use crate::stats::SyncStats;
-use crate::subscription::{CatchUp, Subscription};
-use crate::yjs::{Quarantined, decode_state_vector};
+use crate::config::DIFF_DOCUMENT_BYTES_MIN;
+use crate::connection::WaitingJoin;
+use crate::document::{Document, Residence};
+use crate::storage::Wanted;
+use crate::subscription::{Awaited, CatchUp, Known, Subscription};
+use crate::yjs::decode_state_vector;
 use crate::{StateSync, SubscriberKey};
 
 /// Why a join was refused: the code and what was wrong.
 pub(crate) type Refusal = (Code, &'static str);
 
-pub(crate) const QUARANTINED: Refusal = (
-    Code::Quarantined,
-    "the document's cached state was given up after a fault of the CRDT library; its ops are safe in the log",
-);
+/// The state of a Yjs document that holds nothing (update v1).
+const EMPTY_STATE: &[u8] = &[0, 0];
+const DELETED: Refusal = (Code::DocumentDeleted, "the document was deleted");
 
 /// What a join is answered with.
-pub(crate) struct Answer {
+struct Answer {
     /// The last op in what is sent now.
     sequence: u64,
     /// The node's state vector.
     vector: Bytes,
+    /// What the joiner has by the time the ops of `catch_up` come.
+    known: Known,
     catch_up: CatchUp,
     /// The joiner goes on from where it was, and has its own ops.
     is_resumed: bool,
@@ -39,6 +42,11 @@ impl StateSync {
 
     pub(crate) fn handle_leave(&mut self, now: Time, key: SubscriberKey, handle: u32) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
+        if let Some(at) = connection.waiting.iter().position(|waiting| waiting.handle == handle) {
+            connection.waiting.swap_remove(at);
+            self.waiting_joins -= 1;
+            return;
+        }
         match connection.open.remove(&handle) {
             Some(subscription) => self.unsubscribe(now, subscription),
             None => self.send_error(key, handle, Code::UnknownHandle, "leave of a handle that is not open"),
@@ -52,39 +60,41 @@ impl StateSync {
             self.send_moved(key, join.handle, join.document);
             return Ok(());
         }
-        let limits = &self.config.limits;
         let slot = match self.document_ids.get(join.document) {
-            Some(&slot) => {
-                let document = &self.documents[slot];
-                if document.kind != join.kind {
-                    return Err((Code::KindMismatch, "the document exists and is of another kind"));
-                }
-                if document.subscribers.len() >= limits.subscribers_per_document_max {
-                    return Err((Code::LimitReached, "the document has as many subscribers as it may have"));
-                }
-                slot
-            }
-            None if self.documents.len() >= limits.documents_max => {
-                return Err((Code::LimitReached, "the shard holds as many documents as it may hold"));
-            }
-            None => self.insert_document(join.document, join.kind, partition),
+            Some(&slot) => slot,
+            None => self.load(join, partition)?,
         };
         let document = &mut self.documents[slot];
+        match document.residence {
+            Residence::Loading => return self.wait(key, join, slot),
+            Residence::Deleted { .. } => return Err(DELETED),
+            Residence::Unusable(code) => return Err((code, "what is stored of the document cannot be used")),
+            Residence::Ready => {}
+        }
+        if document.kind != join.kind {
+            return Err((Code::KindMismatch, "the document exists and is of another kind"));
+        }
+        if document.subscribers.len() >= self.config.limits.subscribers_per_document_max {
+            return Err((Code::LimitReached, "the document has as many subscribers as it may have"));
+        }
+        document.used = now;
         let answer = if join.content {
             let writer = self.connections[&key].session.writer_id;
-            answer_join(document, self.incarnation, join, writer, &mut self.stats)
+            self.answer_join(slot, join, writer)
         } else {
+            let sequence = document.visible_sequence();
             Ok(Answer {
-                sequence: document.visible_sequence(),
+                sequence,
                 vector: Bytes::new(),
-                catch_up: CatchUp { next: document.visible_sequence() + 1, ..CatchUp::default() },
+                known: Known::default(),
+                catch_up: CatchUp::from(sequence + 1),
                 is_resumed: false,
             })
         };
         match answer {
             Ok(answer) => {
                 self.stats.joins += 1;
-                self.subscribe(key, join, slot, access, &answer);
+                self.subscribe(key, join, slot, access, answer);
                 Ok(())
             }
             Err(refusal) => {
@@ -108,6 +118,9 @@ impl StateSync {
         let open = slot.and_then(|&slot| {
             connection.open.iter().find(|&(_, &open)| self.subscriptions[open].document == slot)
         });
+        let waits = connection.waiting.iter().any(|waiting| {
+            waiting.handle == join.handle || slot.is_some_and(|&slot| slot == waiting.document)
+        });
         match open.map(|(&handle, &subscription)| (handle, subscription)) {
             Some((handle, subscription)) if handle == join.handle => {
                 connection.open.remove(&handle);
@@ -116,15 +129,127 @@ impl StateSync {
             Some(_) => {
                 return Err((Code::UnknownHandle, "the document is open already under another handle"));
             }
+            None if waits => {
+                return Err((Code::UnknownHandle, "the handle or the document waits for a join already"));
+            }
             None if connection.open.contains_key(&join.handle) => {
                 return Err((Code::UnknownHandle, "the handle is open already for another document"));
             }
-            None if connection.open.len() >= self.config.limits.joins_per_connection_max => {
+            None if connection.open.len() + connection.waiting.len()
+                >= self.config.limits.joins_per_connection_max =>
+            {
                 return Err((Code::LimitReached, "the connection has as many documents open as it may have"));
             }
             None => {}
         }
         Ok(access)
+    }
+
+    /// Makes a document that is not in memory, and asks the store for it.
+    fn load(&mut self, join: &Join<'_>, partition: u32) -> Result<usize, Refusal> {
+        if self.documents.len() >= self.config.limits.documents_max {
+            return Err((Code::LimitReached, "the shard holds as many documents as it may hold"));
+        }
+        if self.wanted.len() >= self.config.limits.jobs_queued_max {
+            self.stats.joins_busy += 1;
+            return Err((Code::DocumentBusy, "too many documents wait to be loaded: join again later"));
+        }
+        let slot = self.insert_document(join.document, join.kind, partition, Residence::Loading);
+        self.want(slot, Wanted::Load { slot });
+        Ok(slot)
+    }
+
+    /// Keeps a join until its document is loaded.
+    fn wait(&mut self, key: SubscriberKey, join: &Join<'_>, slot: usize) -> Result<(), Refusal> {
+        if self.waiting_joins >= self.config.limits.waiting_joins_max {
+            self.stats.joins_busy += 1;
+            return Err((Code::DocumentBusy, "too many joins wait for documents: join again later"));
+        }
+        let Some(connection) = self.connections.get_mut(&key) else { return Ok(()) };
+        let message = Client::Join(join.clone()).to_vec().into_boxed_slice();
+        let waiting = WaitingJoin { handle: join.handle, document: slot, message, refused_counter: None };
+        connection.waiting.push(waiting);
+        self.waiting_joins += 1;
+        self.stats.joins_waited += 1;
+        self.documents[slot].waiting.push(key);
+        Ok(())
+    }
+
+    /// Takes the joins up that waited for a document.
+    pub(crate) fn resume_waiting(&mut self, now: Time, slot: usize) {
+        for key in std::mem::take(&mut self.documents[slot].waiting) {
+            let Some(waiting) = self.take_waiting(key, slot) else { continue };
+            let Ok(Client::Join(join)) = Client::decode(&waiting.message) else { continue };
+            self.handle_join(now, key, &join);
+            let connection = self.connections.get(&key);
+            let subscription = connection.and_then(|connection| connection.open.get(&waiting.handle));
+            if let Some(&subscription) = subscription {
+                self.subscriptions[subscription].refused_counter = waiting.refused_counter;
+            }
+        }
+    }
+
+    /// Refuses the joins that waited for a document.
+    pub(crate) fn refuse_waiting(&mut self, slot: usize, code: Code, text: &str) {
+        for key in std::mem::take(&mut self.documents[slot].waiting) {
+            if let Some(waiting) = self.take_waiting(key, slot) {
+                self.stats.joins_refused += 1;
+                self.send_error(key, waiting.handle, code, text);
+            }
+        }
+    }
+
+    fn take_waiting(&mut self, key: SubscriberKey, slot: usize) -> Option<WaitingJoin> {
+        let connection = self.connections.get_mut(&key)?;
+        let at = connection.waiting.iter().position(|waiting| waiting.document == slot)?;
+        self.waiting_joins -= 1;
+        Some(connection.waiting.swap_remove(at))
+    }
+
+    /// Finds the least that brings the joiner up to date.
+    fn answer_join(&mut self, slot: usize, join: &Join<'_>, writer: Guuid) -> Result<Answer, Refusal> {
+        let document = &mut self.documents[slot];
+        let visible = document.visible_sequence();
+        let is_opaque = document.kind == DocumentKind::Opaque;
+        let held = decode_state_vector(join.state_vector).filter(|_| !is_opaque);
+        // What an ordered log has shown is durable, and the same in all runs. What is not merged can be read from
+        // the store op by op.
+        let resume = join.resume.filter(|resume| {
+            (resume.incarnation == self.incarnation || is_opaque)
+                && resume.sequence <= visible
+                && (document.tail.holds_from(resume.sequence + 1) || !document.is_merged())
+        });
+        if let Some(resume) = resume {
+            self.stats.resumes += 1;
+            let known = if held.is_some() { join.state_vector } else { &[] };
+            return Ok(answer_resume(document, resume.sequence, writer, known));
+        }
+        if is_opaque {
+            return Ok(Answer {
+                sequence: visible,
+                vector: Bytes::new(),
+                known: Known::default(),
+                catch_up: CatchUp::from(1),
+                is_resumed: false,
+            });
+        }
+        let held = held.ok_or((Code::StateVector, "the state vector does not follow the Yjs v1 format"))?;
+        let is_diff_cheaper = !held.is_empty() && document.bytes() > DIFF_DOCUMENT_BYTES_MIN;
+        if is_diff_cheaper && document.is_merged() {
+            if self.wanted.len() >= self.config.limits.jobs_queued_max {
+                self.stats.joins_busy += 1;
+                return Err((Code::DocumentBusy, "too many joins wait for what they lack: join again later"));
+            }
+            return Ok(Answer {
+                sequence: visible,
+                vector: Bytes::new(),
+                known: Known::by(0, Bytes::copy_from_slice(join.state_vector)),
+                catch_up: CatchUp::waiting(Awaited::Join, visible + 1),
+                is_resumed: false,
+            });
+        }
+        self.stats.states_shared += 1;
+        Ok(answer_all(document))
     }
 
     fn subscribe(
@@ -133,27 +258,26 @@ impl StateSync {
         join: &Join<'_>,
         slot: usize,
         access: Access,
-        answer: &Answer,
+        answer: Answer,
     ) {
         let connection = self.connections.get_mut(&key).expect("checked by the caller");
         let writer = connection.session.writer_id;
-        let known_vector = if answer.vector.is_empty() {
-            Bytes::copy_from_slice(join.state_vector)
-        } else {
-            answer.vector.clone()
-        };
+        self.subscriptions_made += 1;
+        let is_waiting = answer.catch_up.awaited.is_some();
+        let state_bytes = answer.catch_up.state.len() as u64;
         let subscription = self.subscriptions.insert(Subscription {
+            number: self.subscriptions_made,
             key,
             handle: join.handle,
             document: slot,
             writer,
-            joins: self.stats.joins,
             content: join.content,
-            may_write: join.content && access >= Access::Write,
-            catch_up: Some(answer.catch_up.clone()),
+            access,
+            is_announced: false,
+            catch_up: Some(answer.catch_up),
             is_listed: false,
             echo_own_until: if answer.is_resumed { 0 } else { self.documents[slot].sequence },
-            known_vector,
+            known: answer.known,
             refused_counter: None,
             ack_due: false,
             presence_missed: false,
@@ -162,57 +286,61 @@ impl StateSync {
         connection.open.insert(join.handle, subscription);
         let document = &mut self.documents[slot];
         document.subscribers.push(subscription);
-        let writer_counter = document.writers.get_mut(writer).map_or(0, |progress| {
+        if let Some(progress) = document.writers.get_mut(writer) {
             progress.subscription = Some(subscription);
-            progress.logged_counter
-        });
-        let joined = Server::Joined(Joined {
-            handle: join.handle,
-            document: slot as u32,
-            incarnation: self.incarnation,
-            sequence: answer.sequence,
-            writer_counter,
-            state_bytes: answer.catch_up.state.len() as u64,
-            state_vector: &answer.vector,
-        });
-        self.send_control(key, joined.to_vec());
-        if writer_counter > 0 {
-            self.mark_ack_due(subscription);
         }
-        for message in self.documents[slot].presence.all(slot as u32) {
-            self.send_presence(subscription, wire::sync::Channel::Sync, message);
+        if is_waiting {
+            let number = self.subscriptions_made;
+            self.want(slot, Wanted::Diff { subscription, number });
+            return;
         }
-        self.list_for_catch_up(subscription);
+        self.announce(subscription, answer.sequence, &answer.vector, state_bytes);
     }
 
-    /// Announces state to a subscriber whose next op is no longer kept.
-    pub(crate) fn resync(&mut self, subscription: usize) -> Result<(), Quarantined> {
-        let found = &self.subscriptions[subscription];
-        let (slot, key) = (found.document, found.key);
-        let document = &mut self.documents[slot];
-        let next = found.catch_up.as_ref().map_or(1, |catch_up| catch_up.next);
-        let cache = document.cache.as_mut().ok_or(Quarantined)?;
-        let known = match cache.vector_before(next) {
-            Some(vector) => vector.clone(),
-            None => decode_state_vector(&found.known_vector).unwrap_or_default(),
-        };
-        let (state, vector) = cache.diff(&known)?;
+    /// Tells a subscriber what comes next for it; the first time, also who is here.
+    pub(crate) fn announce(&mut self, subscription: usize, sequence: u64, vector: &[u8], state_bytes: u64) {
         let found = &mut self.subscriptions[subscription];
+        let (key, slot) = (found.key, found.document);
+        let is_first = !std::mem::replace(&mut found.is_announced, true);
+        let is_ack_due = std::mem::take(&mut found.ack_due);
+        let document = &self.documents[slot];
+        let writer_counter = document.writers.get(found.writer).map_or(0, |writer| writer.logged_counter);
         let joined = Server::Joined(Joined {
             handle: found.handle,
             document: slot as u32,
             incarnation: self.incarnation,
-            sequence: document.sequence,
-            writer_counter: document.writers.get(found.writer).map_or(0, |writer| writer.logged_counter),
-            state_bytes: state.len() as u64,
-            state_vector: &vector,
+            sequence,
+            writer_counter,
+            state_bytes,
+            state_vector: vector,
         });
-        let message = joined.to_vec();
-        found.known_vector = vector;
-        found.catch_up = Some(CatchUp { state, offset: 0, next: document.sequence + 1 });
-        self.stats.resyncs += 1;
-        self.send_control(key, message);
-        Ok(())
+        self.send_control(key, joined.to_vec());
+        if is_first {
+            if writer_counter > 0 || is_ack_due {
+                self.mark_ack_due(subscription);
+            }
+            for message in self.documents[slot].presence.all(slot as u32) {
+                self.send_presence(subscription, wire::sync::Channel::Sync, message);
+            }
+        }
+        self.list_for_catch_up(subscription);
+    }
+
+    /// Asks for what a subscriber lacks whose next op is no longer kept.
+    pub(crate) fn resync(&mut self, subscription: usize) {
+        let found = &mut self.subscriptions[subscription];
+        let (slot, number) = (found.document, found.number);
+        let next = found.catch_up.as_ref().map_or(1, |catch_up| catch_up.next);
+        let document = &self.documents[slot];
+        let wanted = if document.is_merged() {
+            self.stats.resyncs += 1;
+            found.catch_up = Some(CatchUp::waiting(Awaited::Resync { next }, next));
+            Wanted::Diff { subscription, number }
+        } else {
+            found.catch_up = Some(CatchUp::waiting(Awaited::Ops, next));
+            Wanted::ReadOps { subscription, number }
+        };
+        self.want(slot, wanted);
     }
 
     pub(crate) fn send_error(&mut self, key: SubscriberKey, handle: u32, code: Code, text: &str) {
@@ -220,80 +348,27 @@ impl StateSync {
     }
 }
 
-/// Finds the least that brings the joiner up to date.
-fn answer_join(
-    document: &mut Document,
-    incarnation: u64,
-    join: &Join<'_>,
-    writer: Guuid,
-    stats: &mut SyncStats,
-) -> Result<Answer, Refusal> {
-    let visible = document.visible_sequence();
-    // What an ordered log has shown is durable, and the same in all runs.
-    let resume = join.resume.filter(|resume| {
-        (resume.incarnation == incarnation || document.kind == DocumentKind::Opaque)
-            && resume.sequence <= visible
-            && document.log.holds_from(resume.sequence + 1)
-    });
-    if let Some(resume) = resume {
-        stats.resumes += 1;
-        return Ok(answer_resume(document, resume.sequence, writer));
-    }
-    let all_ops = Answer {
-        sequence: visible,
-        vector: Bytes::new(),
-        catch_up: CatchUp { next: 1, ..CatchUp::default() },
+/// The merged state, then the ops after it.
+fn answer_all(document: &mut Document) -> Answer {
+    let vector = document.vector();
+    let is_empty = document.base.state.is_empty();
+    let state = if is_empty { Bytes::from_static(EMPTY_STATE) } else { document.base.state.clone() };
+    Answer {
+        sequence: document.base.sequence,
+        vector,
+        known: Known::by(document.base.sequence, document.base.vector.clone()),
+        catch_up: CatchUp::state(state, document.base.sequence + 1),
         is_resumed: false,
-    };
-    if document.kind == DocumentKind::Opaque {
-        return Ok(all_ops);
-    }
-    let held = decode_state_vector(join.state_vector)
-        .ok_or((Code::StateVector, "the state vector does not follow the Yjs v1 format"))?;
-    match state_for(document, &held, stats) {
-        Ok(answer) => Ok(answer),
-        // Without the cache, all ops one by one say the same, as long as all are kept.
-        Err(Quarantined) if document.log.holds_from(1) => Ok(all_ops),
-        Err(Quarantined) => Err(QUARANTINED),
     }
 }
 
 /// The ops after `sequence`. The joiner's own are left out, so the last op announced is another's.
-fn answer_resume(document: &mut Document, sequence: u64, writer: Guuid) -> Answer {
+fn answer_resume(document: &mut Document, sequence: u64, writer: Guuid, held: &[u8]) -> Answer {
     let mut last = document.visible_sequence();
-    while last > sequence && document.log.get(last).is_some_and(|op| op.writer == writer) {
+    while last > sequence && document.tail.get(last).is_some_and(|op| op.op_id.writer() == writer) {
         last -= 1;
     }
-    let vector = document.cache.as_mut().and_then(|cache| cache.state_vector().ok()).unwrap_or_default();
-    let catch_up = CatchUp { next: sequence + 1, ..CatchUp::default() };
-    Answer { sequence: last, vector, catch_up, is_resumed: true }
-}
-
-fn state_for(
-    document: &mut Document,
-    held: &yrs::StateVector,
-    stats: &mut SyncStats,
-) -> Result<Answer, Quarantined> {
-    let cache = document.cache.as_mut().ok_or(Quarantined)?;
-    if !held.is_empty() {
-        let (state, vector) = cache.diff(held)?;
-        let catch_up = CatchUp { state, offset: 0, next: document.sequence + 1 };
-        return Ok(Answer { sequence: document.sequence, vector, catch_up, is_resumed: false });
-    }
-    let shared = cache.cached_snapshot().filter(|snapshot| {
-        document.sequence - snapshot.sequence <= snapshot.age_ops_max()
-            && document.log.holds_from(snapshot.sequence + 1)
-    });
-    let snapshot = match shared {
-        Some(snapshot) => {
-            stats.states_shared += 1;
-            snapshot.clone()
-        }
-        None => {
-            stats.states_encoded += 1;
-            cache.snapshot(document.sequence)?
-        }
-    };
-    let catch_up = CatchUp { state: snapshot.state, offset: 0, next: snapshot.sequence + 1 };
-    Ok(Answer { sequence: snapshot.sequence, vector: snapshot.vector, catch_up, is_resumed: false })
+    let vector = document.vector();
+    let known = Known::by(0, Bytes::copy_from_slice(held));
+    Answer { sequence: last, vector, known, catch_up: CatchUp::from(sequence + 1), is_resumed: true }
 }

@@ -2,9 +2,10 @@
 //!
 //! [`StateSync`] takes the messages of authenticated connections and tells what to append to the log, what
 //! to send and whom to close. It knows no socket, clock, thread or random source: time is an argument, the
-//! log is the [`AppendLog`] trait. What a writer sent is what is logged and relayed; the integrated Yjs
-//! document is a cache, and a fault of the CRDT library costs the cache, not the data. Messages are
-//! described in [`wire::sync`].
+//! log is the [`AppendLog`] trait. What a writer sent is what is logged and relayed. A document in memory is the
+//! merged state that is stored and the ops since; merging them, like all reading and writing of the store, is done
+//! elsewhere by a [`StorageWorker`]. A fault of the CRDT library costs the merging of a document, not its data.
+//! Messages are described in [`wire::sync`].
 //!
 //! The caller drives it so:
 //!
@@ -15,13 +16,16 @@
 //!    happen, [`handle_tick`](StateSync::handle_tick) when [`poll_timeout`](StateSync::poll_timeout) says;
 //! 3. [`poll_output`](StateSync::poll_output) until `None` after each of them, or after a batch; a send that
 //!    the transport refuses is reported by [`handle_blocked`](StateSync::handle_blocked) at once;
-//! 4. [`run_background`](StateSync::run_background) when there is nothing better to do.
+//! 4. [`poll_job`](StateSync::poll_job) until `None`, each job to the storage worker, and its answer to
+//!    [`handle_job_done`](StateSync::handle_job_done);
+//! 5. [`poll_log_needed`](StateSync::poll_log_needed) now and then, to let go of the log before it.
 
 mod admission;
 mod append_log;
 mod clocks;
 mod config;
 mod connection;
+mod count;
 mod delivery;
 mod document;
 mod documents;
@@ -31,7 +35,6 @@ mod lookup;
 mod materializer;
 #[cfg(any(test, feature = "testing"))]
 mod memory_store;
-mod op_log;
 mod ops;
 mod output;
 mod pending_acks;
@@ -42,8 +45,10 @@ mod rates;
 mod recovery;
 mod sessions;
 mod stats;
+mod storage;
 mod store;
 mod subscription;
+mod tail;
 mod worker;
 mod writers;
 mod yjs;
@@ -53,6 +58,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use slab::Slab;
 use wire::sync::{Channel, Client};
+use wire::yjs_scan::ClockRange;
 use wire::{Code, Time};
 
 pub use append_log::{AppendLog, LogFull, LogOp};
@@ -65,7 +71,7 @@ pub use memory_store::MemoryStore;
 pub use output::Output;
 pub use placement::{Owner, Placement};
 pub use rates::SessionRates;
-pub use recovery::RecoveryError;
+pub use recovery::{RecoveredOp, RecoveryError};
 pub use stats::SyncStats;
 pub use store::{DocumentStore, HistoryBase, StoreError, StoreWrite};
 pub use worker::{StorageWorker, WorkerConfig, WorkerStats};
@@ -75,6 +81,7 @@ use document::Document;
 use output::{Queued, What};
 use pending_acks::PendingAcks;
 use sessions::Sessions;
+use storage::{InFlight, Wanted};
 use subscription::Subscription;
 
 /// A hasher without a random key: the same input gives the same run.
@@ -102,9 +109,28 @@ pub struct StateSync {
     impaired: usize,
     /// Whether the queue may hold outputs whose time has passed, though none is impaired any more.
     is_degraded: bool,
-    /// Documents with updates to integrate.
-    queued_documents: VecDeque<usize>,
     presence_due: BTreeSet<(Time, usize)>,
+    /// When documents are looked after: stored, unloaded.
+    documents_due: BTreeSet<(Time, usize)>,
+    /// Documents with ops that only the log holds, by the first of those.
+    dirty: BTreeSet<(u64, usize)>,
+    /// The log is durable up to here.
+    durable_lsn: Option<u64>,
+    /// Jobs asked for, with their documents.
+    wanted: VecDeque<(usize, Wanted)>,
+    /// Documents that are to be stored.
+    snapshots_wanted: VecDeque<usize>,
+    in_flight: HashMap<u64, InFlight, FixedHasher>,
+    snapshots_in_flight: usize,
+    jobs_made: u64,
+    subscriptions_made: u64,
+    waiting_joins: usize,
+    /// The latest time that was told.
+    now: Time,
+    /// Unix milliseconds when that clock stood at zero.
+    unix_ms_at_zero: u64,
+    /// The clocks of the op at hand.
+    ranges: Vec<ClockRange>,
     stats: SyncStats,
 }
 
@@ -128,26 +154,53 @@ impl StateSync {
             last_polled: None,
             impaired: 0,
             is_degraded: false,
-            queued_documents: VecDeque::new(),
             presence_due: BTreeSet::new(),
+            documents_due: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            durable_lsn: None,
+            wanted: VecDeque::new(),
+            snapshots_wanted: VecDeque::new(),
+            in_flight: HashMap::default(),
+            snapshots_in_flight: 0,
+            jobs_made: 0,
+            subscriptions_made: 0,
+            waiting_joins: 0,
+            now: Time::ZERO,
+            unix_ms_at_zero: 0,
+            ranges: Vec::new(),
             stats: SyncStats::default(),
         }
     }
 
     /// A connection was authenticated. What an earlier one left open under the same key is closed first.
     pub fn handle_open(&mut self, key: SubscriberKey, session: Session) {
-        self.handle_close(Time::ZERO, key);
+        self.handle_close(self.now, key);
         let session_use = self.sessions.open(session.session_id);
         self.connections.insert(key, Connection::new(session, session_use));
     }
 
+    /// The time of day is `unix_ms` in Unix milliseconds when the clock is at `now`. For people: nothing depends on it.
+    pub fn handle_clock(&mut self, now: Time, unix_ms: u64) {
+        self.unix_ms_at_zero = unix_ms.saturating_sub(now.as_us() / 1_000);
+    }
+
+    pub(crate) const fn unix_ms(&self) -> u64 {
+        self.unix_ms_at_zero + self.now.as_us() / 1_000
+    }
+
+    fn advance_clock(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
     /// A connection is gone.
     pub fn handle_close(&mut self, now: Time, key: SubscriberKey) {
+        self.advance_clock(now);
         let Some(connection) = self.connections.get_mut(&key) else { return };
         self.impaired += usize::from(!connection.is_impaired());
         connection.closing = true;
         let session = connection.session_use;
         let open = std::mem::take(&mut connection.open);
+        self.waiting_joins -= std::mem::take(&mut connection.waiting).len();
         for &subscription in open.values() {
             self.unsubscribe(now, subscription);
         }
@@ -166,6 +219,7 @@ impl StateSync {
         message: &[u8],
         log: &mut impl AppendLog,
     ) {
+        self.advance_clock(now);
         if channel == Channel::Probe || self.connections.get(&key).is_none_or(|found| found.closing) {
             return;
         }
@@ -199,7 +253,7 @@ impl StateSync {
         self.flush_acks();
     }
 
-    /// The time is `now`: broadcasts the presence that is due.
+    /// The time is `now`: broadcasts the presence that is due, and asks for documents to be stored or lets them go.
     pub fn handle_tick(&mut self, now: Time) {
         while let Some(&(due, slot)) = self.presence_due.first() {
             if due > now {
@@ -208,31 +262,20 @@ impl StateSync {
             self.presence_due.pop_first();
             self.broadcast_presence(now, slot);
         }
+        self.advance_clock(now);
+        self.look_after_due(now);
     }
 
     /// When [`handle_tick`](Self::handle_tick) is next wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.presence_due.first().map(|&(due, _)| due)
+        let due = [self.presence_due.first(), self.documents_due.first()];
+        due.into_iter().flatten().map(|&(due, _)| due).min()
     }
 
     /// Takes new settings.
     pub fn set_config(&mut self, config: SyncConfig) {
         self.config = config;
-    }
-
-    /// The next job for the storage worker.
-    pub fn poll_job(&mut self, _now: Time) -> Option<(JobId, Job)> {
-        None
-    }
-
-    /// A job was done.
-    pub fn handle_job_done(&mut self, _now: Time, _id: JobId, _done: JobDone, _log: &mut impl AppendLog) {}
-
-    /// Every record of the log before this one is stored elsewhere, and may go; `None`: unknown yet.
-    #[must_use]
-    pub fn poll_log_needed(&mut self) -> Option<u64> {
-        None
     }
 
     /// What happened so far, and how much there is now.
@@ -242,6 +285,9 @@ impl StateSync {
             connections: self.connections.len() as u64,
             subscriptions: self.subscriptions.len() as u64,
             documents: self.documents.len() as u64,
+            documents_dirty: self.dirty.len() as u64,
+            jobs_waiting: (self.wanted.len() + self.snapshots_wanted.len() + self.in_flight.len()) as u64,
+            joins_waiting: self.waiting_joins as u64,
             ops_unacknowledged: self.pending_acks.len() as u64,
             sessions: self.sessions.len() as u64,
             ..self.stats

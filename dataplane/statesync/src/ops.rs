@@ -2,18 +2,16 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use wire::guuid::OP_COUNTER_MAX;
 use wire::limits::SHARED_TYPES_MAX;
 use wire::sync::{DocumentKind, Server};
-use wire::varint::varint_len;
+use wire::yjs_scan::UpdateScan;
 use wire::{Code, Guuid};
-use yrs::Update;
 
-use crate::config::SNAPSHOT_AGE_OPS_MAX;
-use crate::op_log::KeptOp;
+use crate::document::Residence;
 use crate::pending_acks::PendingAck;
-use crate::yjs::{UpdateFault, decode_update};
+use crate::tail::NewOp;
+use crate::yjs::check_update;
 use crate::{AppendLog, LogFull, LogOp, StateSync, SubscriberKey};
 
 /// Why an op was refused: the code and what was wrong.
@@ -21,6 +19,14 @@ type Refusal = (Code, Cow<'static, str>);
 
 const fn refuse(code: Code, text: &'static str) -> Refusal {
     (code, Cow::Borrowed(text))
+}
+
+/// What was found in an op.
+enum Checked {
+    Opaque,
+    Update(UpdateScan),
+    /// An update that changes nothing.
+    Empty,
 }
 
 impl StateSync {
@@ -32,14 +38,21 @@ impl StateSync {
         payload: &[u8],
         log: &mut impl AppendLog,
     ) {
-        let connection = self.connections.get(&key).expect("checked by the caller");
+        let connection = self.connections.get_mut(&key).expect("checked by the caller");
         let refused = match connection.open.get(&handle) {
             Some(&subscription) => self.try_op(subscription, counter, payload, log).err(),
-            None => Some(refuse(Code::UnknownHandle, "op under a handle that is not open")),
+            None => match connection.waiting.iter_mut().find(|waiting| waiting.handle == handle) {
+                Some(waiting) => {
+                    waiting.refused_counter.get_or_insert(counter);
+                    Some(refuse(Code::DocumentBusy, "the document is being loaded: send the op again later"))
+                }
+                None => Some(refuse(Code::UnknownHandle, "op under a handle that is not open")),
+            },
         };
         if let Some((code, text)) = refused {
             self.stats.count_op_refused(code);
-            let retry_after_us = if code == Code::LogBusy { self.config.retry_after.as_us() } else { 0 };
+            let is_for_now = matches!(code, Code::LogBusy | Code::DocumentBusy);
+            let retry_after_us = if is_for_now { self.config.retry_after.as_us() } else { 0 };
             let retry_after_ms = u32::try_from(retry_after_us.div_ceil(1_000)).unwrap_or(u32::MAX);
             let reject = Server::Reject { handle, counter, code, retry_after_ms, text: &text };
             self.send_control(key, reject.to_vec());
@@ -55,13 +68,17 @@ impl StateSync {
     ) -> Result<(), Refusal> {
         let found = &self.subscriptions[subscription];
         let (slot, writer) = (found.document, found.writer);
-        if !found.may_write {
+        if !found.may_write() {
             return Err(refuse(Code::Forbidden, "the document is open without the right to write"));
         }
         if counter == 0 || counter > OP_COUNTER_MAX {
             return Err(refuse(Code::OpCounter, "op counters go from 1 to 2^40 - 1"));
         }
-        let progress = self.documents[slot].writers.get(writer).copied().unwrap_or_default();
+        let document = &self.documents[slot];
+        if document.residence != Residence::Ready {
+            return Err(refuse(Code::DocumentDeleted, "the document was deleted"));
+        }
+        let progress = document.writers.get(writer).copied().unwrap_or_default();
         if counter <= progress.logged_counter {
             self.stats.ops_duplicate += 1;
             self.answer_to(slot, writer, subscription);
@@ -73,16 +90,25 @@ impl StateSync {
         if found.refused_counter.is_some_and(|refused| counter > refused) {
             return Err(refuse(Code::LogBusy, "an earlier op was refused: send that again first"));
         }
-        let (update, shared_types) = self.check_payload(slot, payload)?;
-        if update.as_ref().is_some_and(Update::is_empty) {
+        let checked = match self.check_payload(slot, payload) {
+            Ok(checked) => checked,
+            Err(refusal) => {
+                if refusal.0 == Code::DocumentBusy {
+                    self.subscriptions[subscription].refused_counter = Some(counter);
+                }
+                return Err(refusal);
+            }
+        };
+        if let Checked::Empty = checked {
             self.stats.ops_empty += 1;
             self.take_empty(subscription, slot, writer, counter);
             return Ok(());
         }
-        match self.append(slot, writer.with_counter(counter), payload, log) {
+        let op_id = writer.with_counter(counter);
+        let unix_ms = self.unix_ms();
+        match self.append(slot, op_id, unix_ms, payload, log) {
             Ok(lsn) => {
-                self.documents[slot].shared_types += shared_types;
-                self.take_logged(subscription, slot, writer.with_counter(counter), lsn, payload, update);
+                self.take_logged(subscription, slot, &NewOp { op_id, lsn, unix_ms, payload }, checked);
             }
             Err(LogFull) => {
                 self.subscriptions[subscription].refused_counter = Some(counter);
@@ -92,43 +118,63 @@ impl StateSync {
         Ok(())
     }
 
-    /// Checks an op's bytes; decodes an update and counts the shared types in it.
-    fn check_payload(&mut self, slot: usize, payload: &[u8]) -> Result<(Option<Update>, u64), Refusal> {
+    /// Checks an op's bytes: decodes an update and counts what is in it.
+    fn check_payload(&mut self, slot: usize, payload: &[u8]) -> Result<Checked, Refusal> {
         let limits = &self.config.limits;
         if payload.len() > limits.op_bytes_max {
             let text = format!("op of {} bytes is over the limit of {}", payload.len(), limits.op_bytes_max);
             return Err((Code::OpTooLarge, Cow::Owned(text)));
         }
         let document = &mut self.documents[slot];
-        let update = match document.kind {
-            DocumentKind::Opaque => None,
-            DocumentKind::Yjs => Some(
-                decode_update(payload)
-                    .map_err(|fault: UpdateFault| (Code::UndecodableUpdate, Cow::Owned(fault.to_string())))?,
-            ),
+        self.ranges.clear();
+        let checked = match document.kind {
+            DocumentKind::Opaque => Checked::Opaque,
+            DocumentKind::Yjs => match check_update(payload, &mut self.ranges) {
+                Ok(None) => return Ok(Checked::Empty),
+                Ok(Some(scan)) => Checked::Update(scan),
+                Err(fault) => return Err((Code::UndecodableUpdate, Cow::Owned(fault.to_string()))),
+            },
         };
-        let shared_types = update.as_ref().map_or(0, |(_, shared_types)| *shared_types);
-        if document.shared_types + shared_types > SHARED_TYPES_MAX {
-            return Err(refuse(Code::DocumentFull, "the document has as many shared types as it may have"));
-        }
-        if document.is_full_for(payload.len(), limits.document_bytes_max) {
-            return Err(refuse(Code::DocumentFull, "the document is as large as it may be"));
-        }
-        let update = update.map(|(update, _)| update);
-        if let (Some(cache), Some(update)) = (document.cache.as_mut(), update.as_ref()) {
-            let is_pending_full = cache.pending_bytes() > limits.pending_bytes_max;
-            if is_pending_full && !cache.is_quarantined() && !cache.extends_without_gap(update) {
-                let text = "too many updates wait for others that are missing: send those first";
-                return Err(refuse(Code::DocumentFull, text));
+        let bytes = document.bytes() + payload.len() as u64;
+        let mut fault =
+            (bytes > limits.document_bytes_max).then_some("the document is as large as it may be");
+        if let Checked::Update(scan) = &checked {
+            let ranges = &self.ranges;
+            let is_merged = document.is_merged();
+            let count = document.counted();
+            if count.shared_types + scan.shared_types > SHARED_TYPES_MAX {
+                fault = Some("the document has as many shared types as it may have");
+            }
+            if count.blocks + scan.blocks > limits.document_blocks_max {
+                fault = Some("the document has as many blocks as it may have");
+            }
+            let is_pending_full = count.pending_bytes > limits.pending_bytes_max as u64;
+            if is_pending_full && is_merged && !count.is_extended_by(ranges) {
+                fault = Some("too many updates wait for others that are missing: send those first");
             }
         }
-        Ok((update, shared_types))
+        let Some(text) = fault else {
+            // Merged before it is full, it may turn out not to be.
+            if bytes > limits.document_bytes_max / 16 * 15 && document.may_shrink(limits.document_bytes_max) {
+                self.want_snapshot(slot, true);
+            }
+            return Ok(checked);
+        };
+        if document.may_shrink(limits.document_bytes_max) {
+            self.want_snapshot(slot, true);
+            return Err(refuse(
+                Code::DocumentBusy,
+                "the document is full, and being merged: send the op again later",
+            ));
+        }
+        Err(refuse(Code::DocumentFull, text))
     }
 
     fn append(
         &self,
         slot: usize,
         op_id: Guuid,
+        unix_ms: u64,
         payload: &[u8],
         log: &mut impl AppendLog,
     ) -> Result<u64, LogFull> {
@@ -143,7 +189,9 @@ impl StateSync {
             epoch: self.placement.epoch(document.partition),
             sequence: document.sequence + 1,
             op_id,
+            unix_ms,
             payload,
+            is_deletion: false,
         })
     }
 
@@ -168,23 +216,25 @@ impl StateSync {
     }
 
     /// An op is in the log: it takes its place in the document.
-    fn take_logged(
-        &mut self,
-        subscription: usize,
-        slot: usize,
-        op_id: Guuid,
-        lsn: u64,
-        payload: &[u8],
-        update: Option<Update>,
-    ) {
-        let (writer, counter) = (op_id.writer(), op_id.counter());
+    fn take_logged(&mut self, subscription: usize, slot: usize, op: &NewOp<'_>, checked: Checked) {
+        let (writer, counter) = (op.op_id.writer(), op.op_id.counter());
         self.stats.ops_logged += 1;
-        self.stats.op_bytes_logged += payload.len() as u64;
+        self.stats.op_bytes_logged += op.payload.len() as u64;
         self.subscriptions[subscription].refused_counter = None;
-        let sequence = self.keep_op(slot, op_id, payload, update);
+        let sequence = self.keep_op(slot, op);
+        let document = &mut self.documents[slot];
+        document.used = self.now;
+        if let (Checked::Update(scan), Some(count)) = (checked, &mut document.count) {
+            count.push(sequence, scan, &self.ranges, op.payload.len());
+        }
+        let is_clean = document.dirty_lsn.is_none();
+        let is_yjs = document.kind == DocumentKind::Yjs;
+        if is_clean {
+            self.mark_dirty_from(slot, Some(op.lsn));
+        }
         self.answer_to(slot, writer, subscription);
-        self.pending_acks.push(PendingAck { lsn, document: slot, writer, counter, sequence });
-        if self.documents[slot].kind == DocumentKind::Yjs {
+        self.pending_acks.push(PendingAck { lsn: op.lsn, document: slot, writer, counter, sequence });
+        if is_yjs {
             self.broadcast(slot, sequence);
         }
     }
@@ -196,7 +246,7 @@ impl StateSync {
         let is_newer = |known: usize| {
             let known = self.subscriptions.get(known);
             let known = known.filter(|known| known.writer == writer && known.document == slot);
-            known.is_some_and(|known| known.joins > self.subscriptions[subscription].joins)
+            known.is_some_and(|known| known.number > self.subscriptions[subscription].number)
         };
         if progress.subscription.is_none_or(|known| known == subscription || !is_newer(known)) {
             progress.subscription = Some(subscription);
@@ -204,47 +254,25 @@ impl StateSync {
     }
 
     /// Takes an op that is in the log into the document. Answers with its sequence.
-    pub(crate) fn keep_op(
-        &mut self,
-        slot: usize,
-        op_id: Guuid,
-        payload: &[u8],
-        update: Option<Update>,
-    ) -> u64 {
+    pub(crate) fn keep_op(&mut self, slot: usize, op: &NewOp<'_>) -> u64 {
         let limits = &self.config.limits;
         let document = &mut self.documents[slot];
         let sequence = document.sequence + 1;
-        let op = Server::Op { document: slot as u32, sequence, payload };
-        let fields = 1 + varint_len(slot as u64) + varint_len(sequence);
-        let mut message = Vec::with_capacity(fields + payload.len());
-        op.encode(&mut message);
-        let kept = KeptOp { writer: op_id.writer(), message: Bytes::from(message) };
-        // An opaque document is its ops: all are kept, and its own limit bounds them.
-        let bytes_max =
-            if document.kind == DocumentKind::Opaque { usize::MAX } else { limits.tail_bytes_max };
-        document.log.push(sequence, kept, bytes_max);
+        document.tail.push(op, limits.tail_bytes_max);
         document.sequence = sequence;
-        document.grown_bytes += payload.len() as u64;
-        let (progress, forgotten) = document.writers.entry(op_id.writer(), limits.writers_per_document_max);
-        progress.logged_counter = progress.logged_counter.max(op_id.counter());
+        document.grown_bytes += op.payload.len() as u64;
+        let (progress, forgotten) =
+            document.writers.entry(op.op_id.writer(), limits.writers_per_document_max);
+        progress.logged_counter = progress.logged_counter.max(op.op_id.counter());
         progress.logged_sequence = sequence;
         self.stats.writers_forgotten += forgotten as u64;
-        if let (Some(cache), Some(update)) = (document.cache.as_mut(), update) {
-            let was_quarantined = cache.is_quarantined();
-            cache.forget_snapshot_before(sequence.saturating_sub(SNAPSHOT_AGE_OPS_MAX));
-            self.stats.updates_integrated += cache.push(sequence, update, payload.len()) as u64;
-            self.stats.quarantined += u64::from(!was_quarantined && cache.is_quarantined());
-            if cache.has_queued() && !document.is_queued {
-                document.is_queued = true;
-                self.queued_documents.push_back(slot);
-            }
-        }
         sequence
     }
 
     /// The log is durable up to and with `lsn`: acknowledges, and shows the opaque ops that waited for it.
     /// A writer gets one acknowledgement a call and document, for its last op.
     pub fn handle_durable(&mut self, lsn: u64) {
+        self.durable_lsn = Some(self.durable_lsn.map_or(lsn, |before| before.max(lsn)));
         while let Some(pending) = self.pending_acks.pop_durable(lsn) {
             let document = &mut self.documents[pending.document];
             if let Some(progress) = document.writers.get_mut(pending.writer) {
@@ -262,7 +290,12 @@ impl StateSync {
             let document = &mut self.documents[pending.document];
             if pending.sequence > document.durable_sequence {
                 document.durable_sequence = pending.sequence;
-                if document.kind == DocumentKind::Opaque {
+                let unstored_bytes_max =
+                    self.config.limits.snapshot_tail_bytes.max(document.base.state.len() / 4);
+                if document.unstored_bytes() > unstored_bytes_max {
+                    self.want_snapshot(pending.document, false);
+                }
+                if self.documents[pending.document].kind == DocumentKind::Opaque {
                     self.broadcast(pending.document, pending.sequence);
                 }
             }

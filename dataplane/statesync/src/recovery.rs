@@ -1,13 +1,18 @@
-//! Taking the log back into memory, before anybody is served.
+//! Taking the log back into memory, before anybody is served. Nothing is integrated.
 
 use thiserror::Error;
-use wire::Guuid;
 use wire::sync::DocumentKind;
+use wire::{Code, Guuid};
 
 use crate::StateSync;
-use crate::yjs::decode_update;
+use crate::document::Residence;
+use crate::jobs::StoredDocument;
+use crate::storage::Wanted;
+use crate::store::StoreError;
+use crate::tail::NewOp;
 
-/// A log that does not fit together. Whoever recovers must stop: what follows cannot be trusted.
+/// A log that does not fit together, or not to the store. Whoever recovers must stop: what follows cannot be
+/// trusted.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum RecoveryError {
     /// An op is missing or comes twice.
@@ -32,65 +37,129 @@ pub enum RecoveryError {
         /// What the op says.
         found: DocumentKind,
     },
+    /// The store cannot be read.
+    #[error("{0}")]
+    Store(StoreError),
+}
+
+/// One op or deletion of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecoveredOp<'a> {
+    /// The document's id.
+    pub document: &'a str,
+    /// What it is made of.
+    pub kind: DocumentKind,
+    /// Its place in the document.
+    pub sequence: u64,
+    /// The writer and its op counter.
+    pub op_id: Guuid,
+    /// Its place in the log.
+    pub lsn: u64,
+    /// When it was taken, Unix milliseconds; 0: nobody knows.
+    pub unix_ms: u64,
+    /// The bytes that the writer sent.
+    pub payload: &'a [u8],
+    /// The document ends here.
+    pub is_deletion: bool,
 }
 
 impl StateSync {
-    /// Takes one op of the log, in order of the log. An update that does not decode quarantines the
-    /// document's cache and nothing else.
+    /// Takes one op of the log, in order of the log. `head` looks a document up in the store: it is asked at the first
+    /// op of each. What the store has already is passed over.
     pub fn handle_recovered(
         &mut self,
-        document: &str,
-        kind: DocumentKind,
-        sequence: u64,
-        op_id: Guuid,
-        payload: &[u8],
+        op: &RecoveredOp<'_>,
+        head: &mut impl FnMut(&str) -> Result<Option<StoredDocument>, StoreError>,
     ) -> Result<(), RecoveryError> {
-        let slot = match self.document_ids.get(document) {
+        let slot = match self.document_ids.get(op.document) {
             Some(&slot) => slot,
-            None => {
-                let (partition, _) = self.placement.locate(document);
-                self.insert_document(document, kind, partition)
-            }
+            None => self.recover_head(op, head)?,
         };
-        let found = &mut self.documents[slot];
-        if found.kind != kind {
-            let document = document.to_owned();
-            return Err(RecoveryError::Kind { document, sequence, expected: found.kind, found: kind });
-        }
-        let expected = found.sequence + 1;
-        if sequence != expected {
-            let document = document.to_owned();
-            return Err(RecoveryError::Sequence { document, expected, found: sequence });
-        }
-        let update = match found.cache.as_mut() {
-            None => None,
-            Some(cache) if cache.is_quarantined() => None,
-            Some(cache) => match decode_update(payload) {
-                Ok((update, shared_types)) => {
-                    found.shared_types += shared_types;
-                    Some(update)
-                }
-                Err(_) => {
-                    cache.quarantine();
-                    self.stats.quarantined += 1;
-                    None
-                }
-            },
-        };
-        self.keep_op(slot, op_id, payload, update);
         self.stats.ops_recovered += 1;
         let found = &mut self.documents[slot];
-        found.durable_sequence = sequence;
-        let progress = found.writers.get_mut(op_id.writer()).expect("kept with the op");
-        progress.durable_counter = progress.logged_counter;
-        progress.durable_sequence = sequence;
+        if let Residence::Unusable(_) = found.residence {
+            // Only the log has it, then: it stays.
+            if found.dirty_lsn.is_none() {
+                self.mark_dirty_from(slot, Some(op.lsn));
+            }
+            return Ok(());
+        }
+        if found.kind != op.kind {
+            return Err(RecoveryError::Kind {
+                document: op.document.to_owned(),
+                sequence: op.sequence,
+                expected: found.kind,
+                found: op.kind,
+            });
+        }
+        if op.sequence <= found.stored_sequence {
+            return Ok(());
+        }
+        let expected = found.sequence + 1;
+        if op.sequence != expected {
+            let document = op.document.to_owned();
+            return Err(RecoveryError::Sequence { document, expected, found: op.sequence });
+        }
+        if op.is_deletion {
+            found.residence = Residence::Deleted { sequence: op.sequence, unix_ms: op.unix_ms };
+            found.sequence = op.sequence;
+        } else {
+            let new = NewOp { op_id: op.op_id, lsn: op.lsn, unix_ms: op.unix_ms, payload: op.payload };
+            self.keep_op(slot, &new);
+        }
+        let found = &mut self.documents[slot];
+        found.durable_sequence = op.sequence;
+        if let Some(progress) = found.writers.get_mut(op.op_id.writer()) {
+            progress.durable_counter = progress.logged_counter;
+            progress.durable_sequence = op.sequence;
+        }
+        if found.dirty_lsn.is_none() {
+            self.mark_dirty_from(slot, Some(op.lsn));
+        }
         Ok(())
     }
 
-    /// The log is at its end: integrates what waits. `incarnation` is the number of this run of the log, greater
-    /// than any before.
-    pub fn finish_recovery(&mut self, incarnation: u64) {
+    fn recover_head(
+        &mut self,
+        op: &RecoveredOp<'_>,
+        head: &mut impl FnMut(&str) -> Result<Option<StoredDocument>, StoreError>,
+    ) -> Result<usize, RecoveryError> {
+        let (partition, _) = self.placement.locate(op.document);
+        let stored = match head(op.document) {
+            Ok(stored) => stored,
+            Err(StoreError::Damaged { .. }) => {
+                self.stats.loads_failed += 1;
+                let residence = Residence::Unusable(Code::SnapshotDamaged);
+                return Ok(self.insert_document(op.document, op.kind, partition, residence));
+            }
+            Err(error) => return Err(RecoveryError::Store(error)),
+        };
+        let slot = self.insert_document(op.document, op.kind, partition, Residence::Ready);
+        if let Some(stored) = stored {
+            self.documents[slot].fill(stored);
+        }
+        Ok(slot)
+    }
+
+    /// The log is at its end, up to and with `lsn`. `incarnation` is the number of this run of the log, greater than
+    /// any before. What only the log holds is stored as the jobs are polled.
+    pub fn finish_recovery(&mut self, incarnation: u64, lsn: u64) {
         self.incarnation = incarnation;
-        while self.run_background(usize::MAX) {}
+        self.durable_lsn = Some(lsn);
+        let slots: Vec<_> = self.documents.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let document = &self.documents[slot];
+            match document.residence {
+                Residence::Deleted { .. } => self.want(slot, Wanted::Delete { slot }),
+                Residence::Unusable(_) => {}
+                // All of it is stored: it is loaded when somebody asks for it.
+                _ if !document.is_dirty() => self.remove(slot),
+                _ => {}
+            }
+        }
+        let dirty: Vec<_> = self.dirty.iter().map(|&(_, slot)| slot).collect();
+        for slot in dirty {
+            self.want_snapshot(slot, false);
+        }
     }
 }

@@ -19,10 +19,28 @@ counters! {
         joins_over_limit,
         /// Joins sent to another shard.
         moved,
-        /// Full states encoded.
-        states_encoded,
-        /// Joins that shared a state encoded before.
+        /// Joins answered with the state in memory and the ops after it.
         states_shared,
+        /// Joins that waited for their document to be loaded.
+        joins_waited,
+        /// Joins refused because too many wait.
+        joins_busy,
+        /// Documents read from the store, those included that it does not know.
+        loads,
+        /// Documents that could not be read from the store.
+        loads_failed,
+        /// Documents stored.
+        snapshots,
+        /// Documents that could not be stored; they are tried again.
+        snapshots_failed,
+        /// Documents that left memory because nobody used them.
+        unloads,
+        /// Documents deleted.
+        documents_deleted,
+        /// Jobs done by the storage worker.
+        jobs_done,
+        /// Those that failed.
+        jobs_failed,
         /// Ops appended to the log.
         ops_logged,
         /// Their bytes.
@@ -69,9 +87,7 @@ counters! {
         resyncs,
         /// Connections closed because they read nothing.
         closed_unread,
-        /// Updates integrated into caches.
-        updates_integrated,
-        /// Caches given up after a fault of the CRDT library.
+        /// Documents not merged any more after a fault of the CRDT library.
         quarantined,
         /// Writers forgotten because a document had too many.
         writers_forgotten,
@@ -86,6 +102,12 @@ counters! {
         subscriptions,
         /// Documents in memory now.
         documents,
+        /// Documents with ops that only the log holds now.
+        documents_dirty,
+        /// Jobs asked for and not done now.
+        jobs_waiting,
+        /// Joins that wait for documents now.
+        joins_waiting,
         /// Ops that are not durable yet.
         ops_unacknowledged,
     }

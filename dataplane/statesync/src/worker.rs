@@ -88,6 +88,11 @@ impl<S: DocumentStore> StorageWorker<S> {
         &mut self.store
     }
 
+    /// The store, to look at.
+    pub const fn peek(&self) -> &S {
+        &self.store
+    }
+
     /// Gives the store back.
     pub fn into_store(self) -> S {
         self.store

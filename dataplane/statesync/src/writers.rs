@@ -5,6 +5,8 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use wire::Guuid;
 
+use crate::jobs::WriterMark;
+
 /// A writer's ops in one document.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WriterProgress {
@@ -27,6 +29,36 @@ pub(crate) struct Writers {
 }
 
 impl Writers {
+    /// As they are stored.
+    pub(crate) fn from_marks(marks: &[WriterMark]) -> Self {
+        let progress = |mark: &WriterMark| WriterProgress {
+            logged_counter: mark.counter,
+            durable_counter: mark.counter,
+            durable_sequence: mark.sequence,
+            logged_sequence: mark.sequence,
+            subscription: None,
+        };
+        Self { writers: marks.iter().map(|mark| (mark.writer, progress(mark))).collect() }
+    }
+
+    /// How far each is durable, in the order of their ids.
+    pub(crate) fn durable_marks(&self) -> Vec<WriterMark> {
+        let mark = |(&writer, progress): (&Guuid, &WriterProgress)| WriterMark {
+            writer,
+            counter: progress.durable_counter,
+            sequence: progress.durable_sequence,
+        };
+        let durable = self.writers.iter().filter(|(_, progress)| progress.durable_counter > 0);
+        let mut marks: Vec<_> = durable.map(mark).collect();
+        marks.sort_unstable_by_key(|mark| mark.writer);
+        marks
+    }
+
+    /// Gives back memory that was kept for more writers.
+    pub(crate) fn shrink(&mut self) {
+        self.writers.shrink_to_fit();
+    }
+
     pub(crate) fn get(&self, writer: Guuid) -> Option<&WriterProgress> {
         self.writers.get(&writer)
     }

@@ -31,7 +31,8 @@ fn step(rig: &mut Rig, dice: &mut Dice) {
         0 => rig.refuse(key),
         1..=2 => rig.writable(key),
         3 => rig.durable(),
-        4 => drop(rig.machine.run_background(dice.roll(8) as usize)),
+        19 => rig.is_working = !rig.is_working,
+        4 => rig.later(dice.roll(20_000)),
         5 => {
             rig.close(key);
             rig.refusing.remove(&u64::from(key));
@@ -54,6 +55,7 @@ fn clients_that_block_and_come_back_end_up_with_different_texts() {
     for seed in 1..=60 {
         let mut config = SyncConfig::default();
         config.limits.tail_bytes_max = 3_000;
+        config.limits.snapshot_tail_bytes = 3_000;
         let mut rig = Rig::with(DocumentKind::Yjs, config);
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ seed);
         for key in KEYS {
@@ -63,6 +65,7 @@ fn clients_that_block_and_come_back_end_up_with_different_texts() {
         for _ in 0..400 {
             step(&mut rig, &mut dice);
         }
+        rig.is_working = true;
         rig.durable();
         for key in KEYS {
             rig.writable(key);

@@ -71,7 +71,7 @@ proptest! {
             rig.machine.handle_message(rig.now, key, Channel::Sync, &bytes, &mut rig.log);
             match event {
                 0 => rig.machine.handle_durable(rig.log.records.len() as u64),
-                1 => { rig.machine.run_background(2); }
+                1 => { rig.work(); }
                 2 => rig.machine.handle_writable(key),
                 3 => { rig.now += wire::Span::from_ms(7); rig.machine.handle_tick(rig.now); }
                 4 => open(&mut rig, key.connection),
@@ -95,6 +95,8 @@ proptest! {
             }
         }
         (0..3).for_each(|key| rig.machine.handle_close(rig.now, SubscriberKey::alone(key)));
+        rig.machine.handle_durable(rig.log.records.len() as u64);
+        while rig.work() {}
         let stats = rig.machine.stats();
         prop_assert_eq!((stats.connections, stats.subscriptions), (0, 0));
         for document in rig.machine.documents() {
@@ -125,18 +127,20 @@ fn nested_arrays(levels: u32) -> Vec<u8> {
 
 #[test]
 fn a_deep_document_overflows_the_stack_when_its_root_is_deleted() {
-    let shard = || {
-        let delete_root = [0, 1, 9, 1, 0, 1];
-        let mut cache = crate::yjs::YjsCache::new();
-        let (nested, shared_types) =
-            crate::yjs::decode_update(&nested_arrays(SHARED_TYPES_MAX as u32)).unwrap();
-        assert_eq!(shared_types, SHARED_TYPES_MAX);
-        cache.push(1, nested, 1);
-        assert_eq!(cache.integrate(usize::MAX), 1);
-        cache.push(2, crate::yjs::decode_update(&delete_root).unwrap().0, 1);
-        assert_eq!(cache.integrate(usize::MAX), 1);
+    let integrate = || {
+        let op = |sequence, payload: Vec<u8>| crate::jobs::HistoryOp {
+            sequence,
+            op_id: Guuid::NIL,
+            unix_ms: 0,
+            payload: payload.into(),
+        };
+        let nested = nested_arrays(SHARED_TYPES_MAX as u32);
+        assert_eq!(wire::yjs_scan::scan_update(&nested), Ok(SHARED_TYPES_MAX));
+        let ops = [op(1, nested), op(2, vec![0, 1, 9, 1, 0, 1])];
+        let merged = crate::materializer::Materializer::new(1 << 30).merge("d", &Default::default(), &ops);
+        assert_eq!(merged.unwrap().sequence, 2);
     };
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES_MIN).spawn(shard).unwrap();
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES_MIN).spawn(integrate).unwrap();
     thread.join().unwrap();
 }
 

@@ -19,7 +19,10 @@ use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{Doc, GetString, ReadTxn, StateVector, Text, Transact, Update, WriteTxn};
 
-use crate::{AppendLog, LogFull, LogOp, Output, Placement, Session, StateSync, SubscriberKey, SyncConfig};
+use crate::{
+    AppendLog, JobDone, JobId, LogFull, LogOp, MemoryStore, Output, Placement, RecoveredOp, Session,
+    StateSync, StorageWorker, SubscriberKey, SyncConfig, WorkerConfig,
+};
 
 const INCARNATION: u64 = 7;
 const HANDLE: u32 = 5;
@@ -32,6 +35,22 @@ struct Record {
     sequence: u64,
     op_id: Guuid,
     payload: Vec<u8>,
+    is_deletion: bool,
+}
+
+impl Record {
+    fn as_recovered(&self, lsn: u64) -> RecoveredOp<'_> {
+        RecoveredOp {
+            document: &self.document,
+            kind: self.kind,
+            sequence: self.sequence,
+            op_id: self.op_id,
+            lsn,
+            unix_ms: 0,
+            payload: &self.payload,
+            is_deletion: self.is_deletion,
+        }
+    }
 }
 
 /// A log in memory; each op has its own sequence number, from 1.
@@ -52,6 +71,7 @@ impl AppendLog for MemoryLog {
             sequence: op.sequence,
             op_id: op.op_id,
             payload: op.payload.to_vec(),
+            is_deletion: op.is_deletion,
         });
         Ok(self.records.len() as u64)
     }
@@ -192,6 +212,9 @@ impl ModelClient {
 struct Rig {
     machine: StateSync,
     log: MemoryLog,
+    worker: StorageWorker<MemoryStore>,
+    /// Whether jobs are done as soon as they are there.
+    is_working: bool,
     clients: BTreeMap<u64, ModelClient>,
     refusing: BTreeSet<u64>,
     kind: DocumentKind,
@@ -208,6 +231,8 @@ impl Rig {
         Self {
             machine,
             log: MemoryLog::default(),
+            worker: StorageWorker::new(MemoryStore::default(), WorkerConfig::default()),
+            is_working: true,
             clients: BTreeMap::new(),
             refusing: BTreeSet::new(),
             kind,
@@ -244,6 +269,25 @@ impl Rig {
     }
 
     fn pump(&mut self) {
+        self.pump_outputs();
+        while self.is_working && self.work() {
+            self.pump_outputs();
+        }
+    }
+
+    /// Does the next job; false when there is none.
+    fn work(&mut self) -> bool {
+        let Some((id, job)) = self.machine.poll_job(self.now) else { return false };
+        let done = self.worker.handle(job);
+        self.job_done(id, done);
+        true
+    }
+
+    fn job_done(&mut self, id: JobId, done: JobDone) {
+        self.machine.handle_job_done(self.now, id, done, &mut self.log);
+    }
+
+    fn pump_outputs(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send { to, .. } if self.refusing.contains(&to.connection) => {

@@ -1,18 +1,20 @@
 //! From the log back into memory.
 
 use super::*;
-use crate::RecoveryError;
+use crate::{DocumentStore, RecoveryError};
 
-fn recover(records: &[Record], kind: DocumentKind) -> Rig {
-    let mut rig = Rig::new(kind);
-    rig.machine = StateSync::new(SyncConfig::default(), Placement::single_node(0, 1, 256), INCARNATION + 1);
-    for record in records {
-        rig.machine
-            .handle_recovered(&record.document, record.kind, record.sequence, record.op_id, &record.payload)
-            .unwrap();
+/// Another run over the same log, with the store of the first.
+fn recover(rig: &Rig) -> Rig {
+    let mut again = Rig::new(rig.kind);
+    *again.worker.store() = rig.worker.peek().clone();
+    again.machine = StateSync::new(SyncConfig::default(), Placement::single_node(0, 1, 256), INCARNATION + 1);
+    for (lsn, record) in (1..).zip(&rig.log.records) {
+        let op = record.as_recovered(lsn);
+        let store = again.worker.store();
+        again.machine.handle_recovered(&op, &mut |id| store.head(id)).unwrap();
     }
-    rig.machine.finish_recovery(INCARNATION + 1);
-    rig
+    again.machine.finish_recovery(INCARNATION + 1, rig.log.records.len() as u64);
+    again
 }
 
 #[test]
@@ -25,7 +27,7 @@ fn a_recovered_document_differs_from_the_live_one() {
     for round in 0..200 {
         rig.type_text(1 + round % 2, "word ");
     }
-    let mut recovered = recover(&rig.log.records, DocumentKind::Yjs);
+    let mut recovered = recover(&rig);
     assert_eq!(recovered.text_of_a_newcomer(), rig.client(1).text());
     let live: Vec<_> = rig.machine.documents().map(|found| (found.id.to_owned(), found.sequence)).collect();
     let back: Vec<_> =
@@ -40,7 +42,7 @@ fn a_writer_that_comes_back_repeats_what_is_in_the_log() {
     rig.join(1);
     let update = rig.client(1).type_text("a");
     rig.op(1, 4, &update);
-    let mut recovered = recover(&rig.log.records, DocumentKind::Yjs);
+    let mut recovered = recover(&rig);
     recovered.open(1, Access::Write);
     let resume = Some(ResumePoint { incarnation: INCARNATION, sequence: 1 });
     recovered.join_with(1, "doc", resume, &[]);
@@ -60,7 +62,7 @@ fn an_opaque_log_comes_back_in_another_order() {
     for counter in 1..=20 {
         rig.op(1, counter, &[counter as u8]);
     }
-    let mut recovered = recover(&rig.log.records, DocumentKind::Opaque);
+    let mut recovered = recover(&rig);
     recovered.open(2, Access::Read);
     recovered.join(2);
     assert_eq!(recovered.client(2).ops, (1..=20).map(|op| (op, vec![op as u8])).collect::<Vec<_>>());
@@ -68,50 +70,95 @@ fn an_opaque_log_comes_back_in_another_order() {
 
 #[test]
 fn a_log_with_a_hole_or_a_changed_kind_is_served() {
+    let op_id = Guuid::new(1, [1; 10]).writer().with_counter(1);
+    let record = |kind, sequence| Record {
+        document: "d".to_owned(),
+        kind,
+        sequence,
+        op_id,
+        payload: b"x".to_vec(),
+        is_deletion: false,
+    };
     let mut rig = Rig::new(DocumentKind::Opaque);
-    let id = Guuid::new(1, [1; 10]).writer().with_counter(1);
-    let machine = &mut rig.machine;
-    machine.handle_recovered("d", DocumentKind::Opaque, 1, id, b"x").unwrap();
-    let hole = machine.handle_recovered("d", DocumentKind::Opaque, 3, id, b"x").unwrap_err();
+    let mut take = |kind, sequence| {
+        rig.machine.handle_recovered(&record(kind, sequence).as_recovered(sequence), &mut |_| Ok(None))
+    };
+    take(DocumentKind::Opaque, 1).unwrap();
+    let hole = take(DocumentKind::Opaque, 3).unwrap_err();
     assert!(matches!(hole, RecoveryError::Sequence { expected: 2, found: 3, .. }), "{hole}");
-    let kind = machine.handle_recovered("d", DocumentKind::Yjs, 2, id, b"x").unwrap_err();
+    let kind = take(DocumentKind::Yjs, 2).unwrap_err();
     assert!(matches!(kind, RecoveryError::Kind { .. }), "{kind}");
 }
 
 #[test]
-fn an_undecodable_update_in_the_log_stops_the_document() {
+fn a_hole_between_store_and_log_is_served() {
     let mut rig = Rig::new(DocumentKind::Yjs);
-    let id = Guuid::new(1, [1; 10]).writer().with_counter(1);
-    rig.machine.handle_recovered("doc", DocumentKind::Yjs, 1, id, b"garbage").unwrap();
-    rig.machine.finish_recovery(INCARNATION + 1);
+    rig.open(1, Access::Write);
+    rig.join(1);
+    for _ in 0..5 {
+        rig.type_text(1, "x");
+    }
+    rig.durable();
+    rig.later(40_000);
+    assert_eq!(rig.machine.stats().snapshots, 1);
+    for _ in 0..2 {
+        rig.type_text(1, "y");
+    }
+    rig.durable();
+    let text = recover(&rig).text_of_a_newcomer();
+    assert_eq!(text, "xxxxxyy");
+    let kept = rig.log.records.clone();
+    rig.log.records = kept[3..].to_vec();
+    assert_eq!(recover(&rig).text_of_a_newcomer(), text, "what is stored is passed over");
+    let record = kept[6].as_recovered(1);
+    let mut machine = StateSync::new(SyncConfig::default(), Placement::single_node(0, 1, 256), 9);
+    let store = rig.worker.store();
+    let hole = machine.handle_recovered(&record, &mut |id| store.head(id)).unwrap_err();
+    assert!(matches!(hole, RecoveryError::Sequence { expected: 6, found: 7, .. }), "{hole}");
+    store.fail(1);
+    let other = Record { document: "other".to_owned(), ..kept[0].clone() };
+    let failed = machine.handle_recovered(&other.as_recovered(1), &mut |id| store.head(id));
+    assert!(matches!(failed, Err(RecoveryError::Store(_))));
+}
+
+#[test]
+fn an_update_in_the_log_that_does_not_decode_stops_the_document() {
+    let mut rig = Rig::new(DocumentKind::Yjs);
+    let op_id = Guuid::new(1, [1; 10]).writer().with_counter(1);
+    let record = Record {
+        document: "doc".to_owned(),
+        kind: DocumentKind::Yjs,
+        sequence: 1,
+        op_id,
+        payload: b"garbage".to_vec(),
+        is_deletion: false,
+    };
+    rig.machine.handle_recovered(&record.as_recovered(1), &mut |_| Ok(None)).unwrap();
+    rig.machine.finish_recovery(INCARNATION + 1, 1);
+    rig.pump();
     assert_eq!(rig.machine.stats().quarantined, 1);
     assert!(rig.machine.documents().all(|document| document.is_quarantined));
     let mut writer = ModelClient::new(50, Access::Write);
-    rig.open(1, Access::Write);
-    let join = Join {
-        handle: HANDLE,
-        kind: DocumentKind::Yjs,
-        content: false,
-        document: "doc",
-        resume: None,
-        state_vector: &[],
-    };
-    rig.send(1, &Client::Join(join));
     rig.open(2, Access::Write);
     rig.kind = DocumentKind::Opaque;
-    let join = Join {
+    let join = join_yjs();
+    rig.send(2, &Client::Join(join));
+    assert_eq!(rig.client(2).ops, [(1, b"garbage".to_vec())], "the ops themselves are told");
+    rig.op(2, 1, &writer.type_text("a"));
+    rig.machine.handle_durable(2);
+    rig.pump();
+    assert_eq!(rig.client(2).acked, [1], "and new ones are taken");
+}
+
+fn join_yjs() -> Join<'static> {
+    Join {
         handle: HANDLE,
         kind: DocumentKind::Yjs,
         content: true,
         document: "doc",
         resume: None,
         state_vector: &[],
-    };
-    rig.send(2, &Client::Join(join));
-    assert_eq!(rig.client(2).ops, [(1, b"garbage".to_vec())], "the ops themselves are told");
-    rig.op(2, 1, &writer.type_text("a"));
-    rig.durable();
-    assert_eq!(rig.client(2).acked, [1], "and new ones are taken");
+    }
 }
 
 /// A text of client 9, and an item of client 8 that names that text as its parent, which only types can be.
@@ -125,32 +172,34 @@ fn a_fault_of_the_library_takes_the_data_or_the_node_with_it() {
     let mut rig = Rig::with(DocumentKind::Yjs, config);
     rig.open(1, Access::Write);
     rig.join(1);
-    rig.op(1, 1, &TEXT);
-    rig.op(1, 2, &CHILD_OF_TEXT);
-    rig.machine.run_background(100);
-    assert_eq!(rig.machine.stats().quarantined, 1);
+    rig.type_text(1, "good");
     rig.durable();
-    assert_eq!(rig.client(1).acked.last(), Some(&2));
+    rig.later(40_000);
+    rig.op(1, 2, &TEXT);
+    rig.op(1, 3, &CHILD_OF_TEXT);
+    rig.durable();
+    rig.later(40_000);
+    assert_eq!((rig.machine.stats().quarantined, rig.machine.stats().snapshots), (1, 2));
+    assert_eq!(rig.client(1).acked.last(), Some(&3));
     assert!(rig.client(1).rejects.is_empty());
-    rig.open(2, Access::Read);
-    let join = Join {
-        handle: HANDLE,
-        kind: DocumentKind::Yjs,
-        content: true,
-        document: "doc",
-        resume: None,
-        state_vector: &[],
-    };
-    rig.kind = DocumentKind::Opaque;
-    rig.send(2, &Client::Join(join.clone()));
-    assert_eq!(rig.client(2).ops, [(1, TEXT.to_vec()), (2, CHILD_OF_TEXT.to_vec())]);
-    for counter in 3..=20 {
+    for counter in 4..=20 {
         let update = ModelClient::new(counter, Access::Write).type_text("more");
         rig.op(1, u64::from(counter), &update);
     }
-    assert_eq!(rig.client(2).ops.len(), 20, "its subscribers are served on");
-    rig.open(3, Access::Read);
-    rig.send(3, &Client::Join(join));
-    assert_eq!(rig.client(3).errors, [Code::Quarantined], "a part of the document is not shown as the whole");
-    assert_eq!(rig.log.records.len(), 20);
+    rig.durable();
+    rig.later(40_000);
+    rig.open(2, Access::Read);
+    rig.kind = DocumentKind::Opaque;
+    rig.send(2, &Client::Join(join_yjs()));
+    let sequences = |rig: &mut Rig| rig.client(2).ops.iter().map(|op| op.0).collect::<Vec<_>>();
+    assert!(rig.client(2).joined().state_bytes > 10, "the last good state");
+    assert_eq!(sequences(&mut rig), (2..=20).collect::<Vec<_>>(), "and all ops after it, out of the store");
+    rig.close(1);
+    rig.close(2);
+    rig.later(100_000);
+    assert_eq!(rig.machine.stats().documents, 0, "it is unloaded as others are");
+    rig.open(2, Access::Read);
+    rig.send(2, &Client::Join(join_yjs()));
+    assert_eq!(sequences(&mut rig), (2..=20).collect::<Vec<_>>());
+    assert!(rig.machine.documents().all(|document| document.is_quarantined));
 }

@@ -29,6 +29,7 @@ fn a_blocked_subscriber_misses_ops_or_gets_them_twice() {
 fn a_subscriber_that_fell_out_of_the_tail_diverges_or_gets_the_whole_state() {
     let mut config = SyncConfig::default();
     config.limits.tail_bytes_max = 2_000;
+    config.limits.snapshot_tail_bytes = 2_000;
     let mut rig = Rig::with(DocumentKind::Yjs, config);
     for key in [1, 2] {
         rig.open(key, Access::Write);
@@ -37,11 +38,11 @@ fn a_subscriber_that_fell_out_of_the_tail_diverges_or_gets_the_whole_state() {
     rig.type_text(1, &"before ".repeat(1_000));
     rig.open(3, Access::Read);
     rig.join(3);
-    rig.machine.run_background(usize::MAX);
     rig.refuse(3);
     for _ in 0..100 {
         rig.type_text(1, &"x".repeat(100));
     }
+    rig.durable();
     rig.writable(3);
     assert_eq!(rig.client(3).text(), rig.client(1).text());
     assert!(rig.client(3).joined().state_bytes < 11_000, "one diff from what it had");
@@ -70,6 +71,7 @@ fn a_state_larger_than_the_transport_takes_never_arrives() {
     };
     let message = Client::Join(join).to_vec();
     rig.machine.handle_message(rig.now, key, Channel::Sync, &message, &mut rig.log);
+    while rig.work() {}
     for round in 0..30 {
         // The transport takes one message, then refuses until it is writable again.
         let mut taken = 0;
