@@ -50,7 +50,8 @@ impl JoinLarge {
         for (counter, update) in (2..).zip(typed(&author, MISSED)) {
             machine.handle(writer, &op_message(counter, &update));
         }
-        machine.commit(usize::MAX);
+        machine.commit();
+        machine.store();
         let joiner = machine.open(2);
         Self { machine, joiner, message }
     }

@@ -1,6 +1,8 @@
 //! A state-sync machine with a log in memory, and the connections to it.
 
-use statesync::{Placement, Session, SessionRates, StateSync, SubscriberKey, SyncConfig};
+use statesync::{
+    MemoryStore, Placement, Session, SessionRates, StateSync, StorageWorker, SubscriberKey, SyncConfig, WorkerConfig,
+};
 use wire::sync::{Channel, Client, DocumentKind, Join};
 use wire::{Access, Grant, Guuid, Time};
 
@@ -13,6 +15,7 @@ const HANDLE: u32 = 1;
 pub(crate) struct Machine {
     sync: StateSync,
     log: MemoryLog,
+    worker: StorageWorker<MemoryStore>,
 }
 
 impl Machine {
@@ -20,7 +23,8 @@ impl Machine {
         // Time stands still here.
         let config = SyncConfig { session_rates: SessionRates::UNLIMITED, ..SyncConfig::default() };
         let sync = StateSync::new(config, Placement::single_node(0, 1, 256), 1);
-        Self { sync, log: MemoryLog::new() }
+        let worker = StorageWorker::new(MemoryStore::default(), WorkerConfig::default());
+        Self { sync, log: MemoryLog::new(), worker }
     }
 
     /// A connection that may write.
@@ -38,17 +42,26 @@ impl Machine {
         self.drain()
     }
 
-    /// Makes all ops durable, acknowledges them, and integrates up to `updates_max` of them.
-    pub(crate) fn commit(&mut self, updates_max: usize) -> usize {
+    /// Makes all ops durable and acknowledges them.
+    pub(crate) fn commit(&mut self) -> usize {
         let lsn = self.log.commit();
         self.sync.handle_durable(lsn);
-        let sent = self.drain();
-        self.sync.run_background(updates_max);
-        sent
+        self.drain()
+    }
+
+    /// Stores the document.
+    pub(crate) fn store(&mut self) {
+        self.sync.handle_log_pressure();
+        self.drain();
     }
 
     fn drain(&mut self) -> usize {
-        std::iter::from_fn(|| self.sync.poll_output()).count()
+        let mut count = 0;
+        loop {
+            count += std::iter::from_fn(|| self.sync.poll_output()).count();
+            let Some((id, job)) = self.sync.poll_job(Time::ZERO) else { return count };
+            self.sync.handle_job_done(Time::ZERO, id, self.worker.handle(job), &mut self.log);
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl Workload for Op {
         self.sent += self.machine.handle(self.writer, &message);
         self.steps += 1;
         if self.steps.is_multiple_of(BATCH_APPENDS) {
-            self.sent += self.machine.commit(BATCH_APPENDS as usize);
+            self.sent += self.machine.commit();
         }
     }
 }

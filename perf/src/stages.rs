@@ -35,7 +35,7 @@ pub struct Stages {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageTime {
     /// `receive`, `open`, `statesync`, `log`, `fsync`, `fan_out`, `seal`, `send`; `commit` (a batch given to the
-    /// disk), `integrate` (updates taken into cached documents) and `other` (what a turn does besides).
+    /// disk), and `other` (what a turn does besides).
     pub stage: String,
     /// Samples.
     pub count: u64,

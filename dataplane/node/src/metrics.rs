@@ -92,7 +92,7 @@ fn stages(text: &mut String, state: &NodeState) {
         "Time in a stage of a shard's turn without the stages inside it, of the turns that were timed: receive \
          (datagrams taken from the kernel, by turn), open (decrypted and parsed, by datagram), statesync (by \
          message), log (appended, by op), fan_out (handed to connections), seal (framed and encrypted, by \
-         datagram), send (datagrams given to the kernel, by turn), commit (a batch of the log given to the kernel), integrate (cached documents, by turn), turn (all of it). \
+         datagram), send (datagrams given to the kernel, by turn), commit (a batch of the log given to the kernel), turn (all of it). \
          fsync, from a batch's submission until it is on the disk, is timed for every batch.",
     );
     for (shard, timings) in timings() {

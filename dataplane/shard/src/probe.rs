@@ -24,15 +24,13 @@ pub enum Stage {
     Send,
     /// Giving a batch of the log to the kernel; once a batch.
     Commit,
-    /// Integrating updates into cached documents; once a turn that had any.
-    Integrate,
     /// All of a turn that did something, from its beginning to its end: the stages and what is between them.
     Turn,
 }
 
 impl Stage {
     /// All of them, in the order in which an op passes them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::Receive,
         Self::Open,
         Self::Statesync,
@@ -42,7 +40,6 @@ impl Stage {
         Self::Seal,
         Self::Send,
         Self::Commit,
-        Self::Integrate,
         Self::Turn,
     ];
 
@@ -59,7 +56,6 @@ impl Stage {
             Self::Seal => "seal",
             Self::Send => "send",
             Self::Commit => "commit",
-            Self::Integrate => "integrate",
             Self::Turn => "turn",
         }
     }

@@ -74,8 +74,8 @@ enum Drain {
 /// writes, and takes datagrams, writes and reports from it.
 ///
 /// A turn of the driver: `handle_datagram` for all that came, `handle_lane_message` for what siblings sent,
-/// `handle_command`, `handle_timeout`, `run_background`; then `poll_lane_message` for each sibling, `poll_transmit`,
-/// `poll_write` and `poll_report` until each has nothing; then sleep until `poll_timeout` at the latest.
+/// `handle_command`, `handle_timeout`, `handle_job_done`; then `poll_lane_message` for each sibling, `poll_transmit`,
+/// `poll_write`, `poll_job` and `poll_report` until each has nothing; then sleep until `poll_timeout` at the latest.
 ///
 /// `P` times the stages; [`new`](Self::new) makes a shard without.
 pub struct Shard<B: AlignedBuffer, P = ()> {
@@ -152,6 +152,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     /// One received datagram; it is decrypted in place.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, ecn: Ecn, datagram: &mut [u8]) {
         self.probe.enter(Stage::Open);
+        self.sync.handle_clock(now.mono, now.unix_ms);
         let Self { shard, endpoint, sync, lanes, log, probe, after, .. } = self;
         let mut sink = Sink { now: now.mono, shard: *shard, sync, lanes, log, probe, after };
         endpoint.handle_marked_datagram(now, from, ecn, datagram, &mut sink);
@@ -221,6 +222,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
     /// Timers: the transport's, the presence tick, the end of a drain.
     pub fn handle_timeout(&mut self, now: Now) {
         self.endpoint.handle_timeout(now.mono);
+        self.sync.handle_clock(now.mono, now.unix_ms);
         self.sync.handle_tick(now.mono);
         self.settle(now);
         self.advance_drain(now);
@@ -289,10 +291,13 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
         self.settle(now);
     }
 
-    /// What is stored elsewhere the log need not keep.
+    /// Lets go of the log that is stored elsewhere, and has more of it stored when it is long.
     fn trim(&mut self) {
         if let Some(lsn) = self.sync.poll_log_needed() {
             self.log.handle_trim_below(lsn);
+        }
+        if self.log.log_bytes() > self.sync_config.log_bytes_max {
+            self.sync.handle_log_pressure();
         }
     }
 

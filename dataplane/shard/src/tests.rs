@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quantum::{Connection, ConnectionKey, EndpointLimits, MessageSink, Now};
-use statesync::{Placement, StateSync, SyncConfig};
+use statesync::{MemoryStore, Placement, StateSync, StorageWorker, SyncConfig, WorkerConfig};
 use wal::memory::HeapBuffer;
 use wal::{LogConfig, LogPosition, LogWriter};
 use wire::sync::{Channel, Client, DocumentKind, Join, Server};
@@ -61,6 +61,7 @@ impl Probe for Notes {
 
 struct Bench {
     shard: Shard<HeapBuffer, Notes>,
+    worker: StorageWorker<MemoryStore>,
     client: Connection,
     inbox: Inbox,
     now: Now,
@@ -104,7 +105,8 @@ impl Bench {
         let id = Guuid::new(3, [5; 10]).with_shard(0);
         let config = Arc::new(quantum::Config::default());
         let client = Connection::connect(now, config, id, &sealed, &ticket.psk, [6; 32]).unwrap();
-        Self { shard, client, inbox: Inbox::default(), now }
+        let worker = StorageWorker::new(MemoryStore::default(), WorkerConfig::default());
+        Self { shard, worker, client, inbox: Inbox::default(), now }
     }
 
     fn say(&mut self, message: &Client<'_>) {
@@ -123,6 +125,9 @@ impl Bench {
                 self.shard.handle_datagram(now, from, Ecn::NotEct, &mut buffer[..length]);
             }
             self.shard.handle_timeout(now);
+            while let Some((id, job)) = self.shard.poll_job(now) {
+                self.shard.handle_job_done(now, id, self.worker.handle(job));
+            }
             while let Some((_, length)) = self.shard.poll_transmit(now, &mut buffer) {
                 self.client.handle_datagram(now.mono, &mut buffer[..length], &mut self.inbox);
             }
@@ -170,6 +175,7 @@ fn join() -> Client<'static> {
 fn an_op_is_acknowledged_before_its_write_is_durable() {
     let mut bench = Bench::new();
     bench.say(&join());
+    bench.exchange();
     bench.say(&Client::Op { handle: 1, counter: 5, payload: b"edit" });
     bench.exchange();
     assert!(bench.acked().is_empty(), "nothing is written yet");
@@ -222,6 +228,7 @@ fn a_slow_message_is_blamed_on_nobody() {
 fn a_drain_ends_before_the_log_is_durable() {
     let mut bench = Bench::new();
     bench.say(&join());
+    bench.exchange();
     bench.say(&Client::Op { handle: 1, counter: 1, payload: b"edit" });
     bench.exchange();
     bench.shard.handle_command(bench.now, Command::Drain);

@@ -15,6 +15,8 @@ pub struct SyncConfig {
     pub retry_after: Span,
     /// How long a document has ops that only the log holds before it is stored.
     pub snapshot_after: Span,
+    /// Bytes of the log past which the documents with the oldest ops in it are stored at once.
+    pub log_bytes_max: u64,
     /// How long to wait after the store has failed.
     pub store_retry_after: Span,
     /// How long a document that nobody uses stays in memory.
@@ -101,6 +103,7 @@ impl Default for SyncConfig {
             presence_tick: Span::from_ms(20),
             retry_after: Span::from_ms(20),
             snapshot_after: Span::from_ms(30_000),
+            log_bytes_max: 1 << 30,
             store_retry_after: Span::from_ms(5_000),
             unload_after: Span::from_ms(60_000),
             session_rates: SessionRates::default(),

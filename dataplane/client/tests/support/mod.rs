@@ -15,7 +15,8 @@ use quantum::{
     Channel, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now, ResetKey, SendError,
 };
 use statesync::{
-    AppendLog, LogFull, LogOp, Output, Placement, Session, StateSync, SubscriberKey, SyncConfig,
+    AppendLog, LogFull, LogOp, MemoryStore, Output, Placement, RecoveredOp, Session, StateSync, StorageWorker,
+    SubscriberKey, SyncConfig, WorkerConfig,
 };
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, oneshot};
@@ -157,6 +158,7 @@ struct Machine {
     endpoint: Endpoint,
     sync: StateSync,
     log: Log,
+    worker: StorageWorker<MemoryStore>,
 }
 
 impl Machine {
@@ -169,11 +171,23 @@ impl Machine {
         endpoint.set_audience(quantum::audience(&socket.local_addr().unwrap().to_string()));
         let mut sync = StateSync::new(SyncConfig::default(), placement, starts);
         for op in &*disk.ops.lock().unwrap() {
-            sync.handle_recovered(&op.document, op.kind, op.sequence, op.op_id, &op.payload).unwrap();
+            let op = RecoveredOp {
+                document: &op.document,
+                kind: op.kind,
+                sequence: op.sequence,
+                op_id: op.op_id,
+                lsn: 0,
+                unix_ms: 0,
+                payload: &op.payload,
+                is_deletion: false,
+            };
+            // Nothing outlives a node but its log.
+            sync.handle_recovered(&op, &mut |_| Ok(None)).unwrap();
         }
-        sync.finish_recovery(starts);
+        sync.finish_recovery(starts, 0);
         let log = Log { disk: Arc::clone(disk), pending: Vec::new(), lsn: 0 };
-        Self { socket, start: Instant::now(), endpoint, sync, log }
+        let worker = StorageWorker::new(MemoryStore::default(), WorkerConfig::default());
+        Self { socket, start: Instant::now(), endpoint, sync, log, worker }
     }
 
     fn now(&self) -> Time {
@@ -237,6 +251,9 @@ impl Machine {
                 Event::Writable => self.sync.handle_writable(SubscriberKey::alone(key.as_u64())),
                 Event::Closed(_) => self.sync.handle_close(now, SubscriberKey::alone(key.as_u64())),
             }
+        }
+        while let Some((id, job)) = self.sync.poll_job(now) {
+            self.sync.handle_job_done(now, id, self.worker.handle(job), &mut self.log);
         }
         while let Some(output) = self.sync.poll_output() {
             match output {
