@@ -1,7 +1,8 @@
 //! A state-sync machine with a log in memory, and the connections to it.
 
 use statesync::{
-    MemoryStore, Placement, Session, SessionRates, StateSync, StorageWorker, SubscriberKey, SyncConfig, WorkerConfig,
+    MemoryStore, Placement, Session, SessionRates, StateSync, StorageWorker, SubscriberKey, SyncConfig,
+    WorkerConfig,
 };
 use wire::sync::{Channel, Client, DocumentKind, Join};
 use wire::{Access, Grant, Guuid, Time};

@@ -113,11 +113,6 @@ impl ShardLoop {
             }
             let reported = self.report_status(now.mono);
             worked |= self.put_out(now)?;
-            // After what somebody waits for has left.
-            if self.shard.run_background() {
-                self.ended(Step::Background);
-                worked = true;
-            }
             if self.shard.is_drained() {
                 return Ok(());
             }

@@ -4,13 +4,14 @@ use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use docstore::FjallStore;
 use quantum::EndpointLimits;
 use rt::{
     Doorbell, Layout, LogBuffer, LogDir, PacketRing, PacketRingConfig, SegmentFilesConfig, ShardHandle,
     unix_ms,
 };
 use shard::{Report, Shard, ShardConfig};
-use statesync::{Placement, StateSync, SyncConfig, WorkerConfig};
+use statesync::{DocumentStore, Placement, RecoveredOp, StateSync, SyncConfig, WorkerConfig};
 use wal::{Body, LogConfig, LogWriter, Op, Open, Recovered};
 use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX};
 use wire::sync::DocumentKind;
@@ -95,8 +96,8 @@ impl ShardPlan {
             record_body_bytes_max: RECORD_BODY_BYTES_MAX,
             ..LogConfig::new(self.log_id())
         };
-        let store = storage.store()?;
-        let (sync, recovered) = self.recover(&log_config, &mut link)?;
+        let mut store = storage.store()?;
+        let (sync, recovered) = self.recover(&log_config, &mut store, &mut link)?;
         let mut log = LogWriter::recovered(log_config, &recovered, LogBuffer::new)
             .map_err(|error| NodeError::Config(error.to_string()))?;
         let open = Open { incarnation: self.incarnation(&recovered), unix_ms: unix_ms() };
@@ -136,10 +137,11 @@ impl ShardPlan {
         self.layout.log_id.with_shard(self.shard as u8)
     }
 
-    /// Reads the log back into documents.
+    /// Reads the log back into documents, as far as the store has not what is in it.
     fn recover(
         &self,
         log_config: &LogConfig,
+        store: &mut FjallStore,
         link: &mut AgentLink,
     ) -> Result<(StateSync, Recovered), NodeError> {
         let untrusted = |reason: String| NodeError::Log {
@@ -152,11 +154,24 @@ impl ShardPlan {
         let mut sync = StateSync::new(SyncConfig::default(), placement, 0);
         let mut refused = None;
         let mut progress = RecoveryProgress::new(self.shard, self.log_dir.bytes()?);
+        let mut opened_unix_ms = 0;
         let on_record = |record: &wal::Record<'_>| {
-            if let Body::Op(op) = record.body
-                && let Err(reason) = replay(&mut sync, &op)
+            let (op, is_deletion) = match record.body {
+                Body::Op(op) => (op, false),
+                Body::Delete(delete) => (delete.as_op(), true),
+                Body::Open(open) => {
+                    opened_unix_ms = open.unix_ms;
+                    return;
+                }
+                Body::Segment(_) | Body::Trim(_) => return,
+            };
+            // An op that knows no time was taken after its run of the log began.
+            let unix_ms = if op.unix_ms == 0 { opened_unix_ms } else { op.unix_ms };
+            let op = Op { unix_ms, ..op };
+            if refused.is_none()
+                && let Err(reason) = replay(&mut sync, store, record.lsn, &op, is_deletion)
             {
-                refused.get_or_insert_with(|| format!("record {}: {reason}", record.lsn));
+                refused = Some(format!("record {}: {reason}", record.lsn));
             }
         };
         let recovered = wal::recover_observed(&mut self.log_dir.storage(), log_config, on_record, |read| {
@@ -166,7 +181,7 @@ impl ShardPlan {
         if let Some(reason) = refused {
             return Err(untrusted(reason));
         }
-        sync.finish_recovery(self.incarnation(&recovered));
+        sync.finish_recovery(self.incarnation(&recovered), recovered.position.lsn);
         let stats = sync.stats();
         let cut_bytes = recovered.repair.as_ref().map_or(0, |repair| repair.range.end - repair.range.start);
         let report = Report::Serving { documents: stats.documents, ops: stats.ops_recovered, cut_bytes };
@@ -195,8 +210,23 @@ impl ShardPlan {
     }
 }
 
-fn replay(sync: &mut StateSync, op: &Op<'_>) -> Result<(), String> {
+fn replay(
+    sync: &mut StateSync,
+    store: &mut FjallStore,
+    lsn: u64,
+    op: &Op<'_>,
+    is_deletion: bool,
+) -> Result<(), String> {
     let kind = DocumentKind::from_u8(op.kind).ok_or_else(|| format!("document kind {}", op.kind))?;
-    sync.handle_recovered(op.document, kind, op.sequence, op.id, op.payload)
-        .map_err(|error| error.to_string())
+    let op = RecoveredOp {
+        document: op.document,
+        kind,
+        sequence: op.sequence,
+        op_id: op.id,
+        lsn,
+        unix_ms: op.unix_ms,
+        payload: op.payload,
+        is_deletion,
+    };
+    sync.handle_recovered(&op, &mut |document| store.head(document)).map_err(|error| error.to_string())
 }

@@ -30,15 +30,13 @@ pub enum Step {
     Log,
     /// Datagrams written, sealed and given to the kernel.
     Send,
-    /// What nobody waits for.
-    Background,
     /// The executor's other tasks, and what is between the steps.
     Others,
 }
 
 impl Step {
     /// All of them, in the order of a turn.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::Receive,
         Self::Durable,
         Self::Lanes,
@@ -48,7 +46,6 @@ impl Step {
         Self::Status,
         Self::Log,
         Self::Send,
-        Self::Background,
         Self::Others,
     ];
 
@@ -65,7 +62,6 @@ impl Step {
             Self::Status => "status",
             Self::Log => "log",
             Self::Send => "send",
-            Self::Background => "background",
             Self::Others => "others",
         }
     }

@@ -49,6 +49,8 @@ impl StateSync {
         };
         if let Some(subscription) = open {
             self.subscriptions[subscription].refused_counter = Some(counter);
+        } else if let Some(waiting) = self.waiting_join(key, handle) {
+            waiting.refused_counter.get_or_insert(counter);
         }
         self.stats.count_op_refused(Code::RateLimited);
         let text = "the session sends more ops than its rate allows: send the op again later";

@@ -193,10 +193,16 @@ impl StateSync {
     pub(crate) fn refuse_waiting(&mut self, slot: usize, code: Code, text: &str) {
         for key in std::mem::take(&mut self.documents[slot].waiting) {
             if let Some(waiting) = self.take_waiting(key, slot) {
-                self.stats.joins_refused += 1;
+                self.stats.count_join_refused(code);
                 self.send_error(key, waiting.handle, code, text);
             }
         }
+    }
+
+    /// The join under `handle` that waits for its document.
+    pub(crate) fn waiting_join(&mut self, key: SubscriberKey, handle: u32) -> Option<&mut WaitingJoin> {
+        let waiting = &mut self.connections.get_mut(&key)?.waiting;
+        waiting.iter_mut().find(|waiting| waiting.handle == handle)
     }
 
     fn take_waiting(&mut self, key: SubscriberKey, slot: usize) -> Option<WaitingJoin> {
@@ -344,7 +350,10 @@ impl StateSync {
     }
 
     pub(crate) fn send_error(&mut self, key: SubscriberKey, handle: u32, code: Code, text: &str) {
-        self.send_control(key, Server::Error { handle, code, retry_after_ms: 0, text }.to_vec());
+        let is_for_now = matches!(code, Code::DocumentBusy | Code::StorageFailed);
+        let retry_after_ms =
+            if is_for_now { self.config.retry_after.as_us().div_ceil(1_000) as u32 } else { 0 };
+        self.send_control(key, Server::Error { handle, code, retry_after_ms, text }.to_vec());
     }
 }
 

@@ -172,7 +172,8 @@ impl Trim {
 
 impl<'a> Delete<'a> {
     /// The same as an op with nothing in it.
-    pub(crate) const fn as_op(&self) -> Op<'a> {
+    #[must_use]
+    pub const fn as_op(&self) -> Op<'a> {
         let Self { partition, epoch, document, kind, sequence, id, unix_ms } = *self;
         Op { partition, epoch, document, kind, sequence, id, unix_ms, payload: &[] }
     }

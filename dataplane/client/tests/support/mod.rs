@@ -15,8 +15,8 @@ use quantum::{
     Channel, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now, ResetKey, SendError,
 };
 use statesync::{
-    AppendLog, LogFull, LogOp, MemoryStore, Output, Placement, RecoveredOp, Session, StateSync, StorageWorker,
-    SubscriberKey, SyncConfig, WorkerConfig,
+    AppendLog, LogFull, LogOp, MemoryStore, Output, Placement, RecoveredOp, Session, StateSync,
+    StorageWorker, SubscriberKey, SyncConfig, WorkerConfig,
 };
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, oneshot};
