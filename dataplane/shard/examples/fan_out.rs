@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quantum::{Connection, ConnectionKey, EndpointLimits, MessageSink, Now};
 use shard::{Command, Shard, ShardConfig};
-use statesync::{Placement, StateSync, SyncConfig};
+use statesync::{MemoryStore, Placement, StateSync, StorageWorker, SyncConfig, WorkerConfig};
 use wal::memory::HeapBuffer;
 use wal::{LogConfig, LogPosition, LogWriter};
 use wire::sync::{Channel, Client, DocumentKind, Join};
@@ -46,6 +46,7 @@ struct Reader {
 
 struct World {
     shard: Shard<HeapBuffer>,
+    worker: StorageWorker<MemoryStore>,
     readers: Vec<Reader>,
     now: Now,
     /// Room for all that leaves at once, of one size.
@@ -83,8 +84,9 @@ impl World {
         shard.handle_command(now, Command::TicketKeys(vec![KEY]));
         shard.handle_command(now, Command::Placement(placement));
         let readers: Vec<_> = (0..readers).map(|at| reader(now, at)).collect();
+        let worker = StorageWorker::new(MemoryStore::default(), WorkerConfig::default());
         let arena = vec![0; ARENA_DATAGRAMS * DATAGRAM_BYTES];
-        Self { shard, readers, now, arena, sent: Vec::new(), spent: Default::default() }
+        Self { shard, worker, readers, now, arena, sent: Vec::new(), spent: Default::default() }
     }
 
     fn pass(&mut self, us: u64) {
@@ -130,6 +132,9 @@ impl World {
             sent.push((to, length));
         }
         self.spent[2] += began.elapsed();
+        while let Some((id, job)) = self.shard.poll_job(now) {
+            self.shard.handle_job_done(now, id, self.worker.handle(job));
+        }
         while let Some(write) = self.shard.poll_write(Time::NEVER) {
             self.shard.handle_durable(now, write.at, Some(write.buffer));
         }

@@ -15,6 +15,10 @@ fn a_document_of_a_sibling_is_not_served_or_its_client_not_told() {
     let (near, far) = (world.connect(1, Access::Write), world.connect(0, Access::Write));
     for client in [near, far] {
         world.join(client, &document);
+    }
+    // An op that comes before its document is loaded would have to be sent again.
+    (0..10).for_each(|_| world.turn(usize::MAX));
+    for client in [near, far] {
         world.write(client, 40);
     }
     (0..30).for_each(|_| world.turn(usize::MAX));

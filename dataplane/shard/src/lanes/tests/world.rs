@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quantum::{Connection, ConnectionKey, EndpointLimits, MessageSink, Now};
-use statesync::{Placement, StateSync, SyncConfig};
+use statesync::{MemoryStore, Placement, StateSync, StorageWorker, SyncConfig, WorkerConfig};
 use wal::memory::HeapBuffer;
 use wal::{LogConfig, LogPosition, LogWriter};
 use wire::sync::{Channel, Client, DocumentKind, Join, Server};
@@ -60,6 +60,7 @@ pub(super) struct TestClient {
 
 pub(super) struct World {
     pub(super) shards: Vec<Shard<HeapBuffer>>,
+    workers: Vec<StorageWorker<MemoryStore>>,
     /// From, to.
     lanes: BTreeMap<(u32, u32), VecDeque<LaneMessage>>,
     pub(super) clients: Vec<TestClient>,
@@ -70,7 +71,9 @@ impl World {
     pub(super) fn new() -> Self {
         let now = Now { mono: Time::from_us(1), unix_ms: 1_000_000 };
         let shards = (0..SHARDS).map(|number| shard(now, number)).collect();
-        Self { shards, lanes: BTreeMap::new(), clients: Vec::new(), now }
+        let worker = |_| StorageWorker::new(MemoryStore::default(), WorkerConfig::default());
+        let workers = (0..SHARDS).map(worker).collect();
+        Self { shards, workers, lanes: BTreeMap::new(), clients: Vec::new(), now }
     }
 
     /// A client that connects to `shard`; its number.
@@ -147,6 +150,9 @@ impl World {
             shard.finish_lane_messages(now);
         }
         shard.handle_timeout(now);
+        while let Some((id, job)) = shard.poll_job(now) {
+            shard.handle_job_done(now, id, self.workers[number as usize].handle(job));
+        }
         if let Some(write) = shard.poll_write(now.mono) {
             shard.handle_durable(now, write.at, Some(write.buffer));
         }
