@@ -34,7 +34,7 @@ impl Node {
     fn new(trim_below: u64) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let data_dir = DataDir::lock(temp.path(), ([127, 0, 0, 1], 1).into()).unwrap();
-        let layout = Layout { shards: 1, log_id: Guuid::new(1_700_000_000_000, [7; 10]) };
+        let layout = Layout { shards: 1, log_id: Guuid::new(1_700_000_000_000, [7; 10]), incarnation_min: 0 };
         data_dir.write_layout(&layout).unwrap();
         let log = data_dir.log_path(0);
         fs::create_dir_all(&log).unwrap();
