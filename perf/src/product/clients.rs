@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aetherflow_client::{
-    Client, ClientConfig, ClientStats, ControlPlane, Document, DocumentEvent, DocumentKind, JoinOptions,
+    Client, ClientConfig, ClientStats, ControlPlane, Document, DocumentEvent, DocumentKind, IssuedTicket,
+    JoinOptions, PlacementMap, TicketRefusal, TicketSource,
 };
 use tokio::time::timeout;
 
@@ -26,6 +27,45 @@ pub async fn connect(tickets: &ControlPlane, count: usize) -> Result<Vec<Client>
         clients.push(client.map_err(|error| Error::doing("connecting a client of the load", error))?);
     }
     Ok(clients)
+}
+
+/// As [`connect`], but this share of them takes the next shard of the node for the owner of each document, and does not
+/// go to the right one on its advice.
+///
+/// # Errors
+/// One of them got no ticket.
+pub async fn connect_astray(tickets: &ControlPlane, count: usize, share: f64) -> Result<Vec<Client>> {
+    let mut clients = Vec::with_capacity(count);
+    for number in 0..count {
+        // Evenly among the others.
+        let is_astray = ((number + 1) as f64 * share).floor() > (number as f64 * share).floor();
+        let config = ClientConfig { follow_advice: !is_astray, ..ClientConfig::default() };
+        let tickets = Astray { tickets: tickets.clone(), is_astray };
+        let client = Client::builder(tickets).config(config).connect().await;
+        clients.push(client.map_err(|error| Error::doing("connecting a client of the load", error))?);
+    }
+    Ok(clients)
+}
+
+/// Tickets with a map that sends each document to the next shard of its node.
+struct Astray {
+    tickets: ControlPlane,
+    is_astray: bool,
+}
+
+impl TicketSource for Astray {
+    async fn ticket(&self, previous: Option<&[u8]>) -> std::result::Result<IssuedTicket, TicketRefusal> {
+        let mut issued = self.tickets.ticket(previous).await?;
+        if self.is_astray {
+            let PlacementMap { nodes, owners, .. } = &mut issued.map;
+            for owner in owners {
+                let shards =
+                    nodes.iter().find(|place| place.node == owner.node).map_or(1, |place| place.shards);
+                owner.shard = (owner.shard + 1) % shards.max(1);
+            }
+        }
+        Ok(issued)
+    }
 }
 
 /// Begins to join a document, for its content or for presence alone.

@@ -36,6 +36,17 @@ pub struct Observed {
     pub stages: Option<Stages>,
 }
 
+impl Observed {
+    /// Processor time of the whole process for each op that it logged, microseconds.
+    pub fn cpu_us_per_op(&self) -> Option<f64> {
+        let (first, last) = (self.usage.first()?.1, self.usage.last()?.1);
+        let cpu_s = last.user_s + last.system_s - first.user_s - first.system_s;
+        let of_strip = |strip: &ShardStrip| strip.cells.iter().sum::<f64>() * strip.cell_ms as f64 / 1e3;
+        let ops: f64 = self.shards.iter().map(of_strip).sum();
+        (ops > 0.0).then(|| cpu_s * 1e6 / ops)
+    }
+}
+
 /// A node that is watched.
 #[derive(Debug)]
 pub struct Monitor {

@@ -48,7 +48,8 @@ pub fn run(args: &FanoutArgs) -> Result<ExitCode> {
 fn measure(context: &mut Context, args: &FanoutArgs) -> Result<()> {
     let target = Target::start(context, &args.target)?;
     let to = |&readers: &u32| -> Box<dyn Measurement> {
-        let shape = ShapeArgs { documents: 1, clients: readers + 1, writers: 1, readers, zipf: 0.0 };
+        let shape =
+            ShapeArgs { documents: 1, clients: readers + 1, readers, zipf: 0.0, ..ShapeArgs::default() };
         Box::new(Ops { workload: "fanout", ..Ops::new(&target, shape, args.rate) })
     };
     let outcome = measure_all(context, args.readers.iter().map(to).collect());

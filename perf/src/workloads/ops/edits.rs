@@ -37,6 +37,8 @@ pub(crate) struct Shape {
     /// Of each document.
     pub(crate) readers: usize,
     pub(crate) zipf_exponent: f64,
+    /// Of the clients: those who go to the wrong shard.
+    pub(crate) wrong_shard_share: f64,
     /// Edits leave documents as long as they are.
     pub(crate) overwrites: bool,
 }

@@ -87,11 +87,14 @@ pub struct ShapeArgs {
     /// How unevenly documents are edited: the exponent of Zipf's law; 0: all alike
     #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent, help_heading = "Load")]
     pub zipf: f64,
+    /// The share of the clients who take the next shard for the owner of each document, and stay there
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Load")]
+    pub wrong_shard: f64,
 }
 
 impl Default for ShapeArgs {
     fn default() -> Self {
-        Self { documents: 256, clients: 8, writers: 1, readers: 1, zipf: 1.0 }
+        Self { documents: 256, clients: 8, writers: 1, readers: 1, zipf: 1.0, wrong_shard: 0.0 }
     }
 }
 
@@ -154,7 +157,7 @@ impl Ops {
 
 impl Measurement for Ops {
     fn title(&self) -> Title {
-        let ShapeArgs { documents, clients, writers, readers, zipf } = self.shape;
+        let ShapeArgs { documents, clients, writers, readers, zipf, wrong_shard } = self.shape;
         let mut parameters = self.target.parameters();
         parameters.extend([
             ("documents".to_owned(), json!(documents)),
@@ -163,6 +166,9 @@ impl Measurement for Ops {
             ("readers_per_document".to_owned(), json!(readers)),
             ("zipf_exponent".to_owned(), json!(zipf)),
         ]);
+        if wrong_shard > 0.0 {
+            parameters.insert("wrong_shard_share".to_owned(), json!(wrong_shard));
+        }
         if self.overwrites {
             parameters.insert("edits".to_owned(), json!("overwrites"));
         }
@@ -215,6 +221,11 @@ impl Measurement for Ops {
             if let Some(bound) = self.growth_mb_per_h_max {
                 growth::judge(&mut repeat, &observed.usage, bound);
             }
+            // A shard that never sleeps takes its whole core, whatever an op costs.
+            let is_busy = self.target.parameters().get("idle_policy").is_some_and(|policy| policy == "busy");
+            if let Some(cpu_us) = observed.cpu_us_per_op().filter(|_| !is_busy && self.kill_at.is_none()) {
+                repeat.figures.insert("node_cpu_us_per_op".to_owned(), cpu_us);
+            }
             repeat.marks = observed.marks;
             repeat.shards = observed.shards;
             repeat.stages = observed.stages;
@@ -246,6 +257,7 @@ impl ShapeArgs {
             writers: self.writers as usize,
             readers: self.readers as usize,
             zipf_exponent: self.zipf,
+            wrong_shard_share: self.wrong_shard,
             overwrites,
         }
     }
@@ -261,6 +273,13 @@ pub fn pace(text: &str) -> Result<Pace, String> {
         rate_text => rate(rate_text)
             .map(|rate_per_s| Pace::Open { rate_per_s })
             .map_err(|error| format!("{error}, or 'saturating'")),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a number from 0 to 1 is wanted, such as 0.5".to_owned()),
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Room {
 impl Room {
     /// Connects all clients and opens all documents, which nobody had before.
     pub(crate) async fn open(tickets: &ControlPlane, shape: Shape) -> Result<Self> {
-        let clients = clients::connect(tickets, shape.clients).await?;
+        let clients = clients::connect_astray(tickets, shape.clients, shape.wrong_shard_share).await?;
         let documents = clients::fresh_documents(&clients);
         let mut room = Self { clients, writers: Vec::new(), readers: Vec::new() };
         let mut opened = 0;
