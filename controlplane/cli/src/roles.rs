@@ -71,6 +71,7 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
         },
         transport: transport(&node.transport),
         receive_buffer_bytes_max: node.receive_buffer_bytes_max,
+        send_buffer_bytes_max: node.send_buffer_bytes_max,
         log_segment_bytes: node.log_segment_bytes,
         log: node::NodeLogConfig {
             bytes_max: node.log_bytes_max,

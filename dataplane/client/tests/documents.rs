@@ -9,8 +9,9 @@ use aetherflow_client::{
     Client, ClientConfig, ClientError, DocumentEvent, DocumentKind, JoinOptions, PlacementMap,
 };
 use bytes::Bytes;
+use statesync::SessionRates;
 use support::{Disk, Node, PATIENCE, Tickets, client, config, durable, joined, next, numbered, ops};
-use wire::{Access, Code};
+use wire::{Access, Code, Span};
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, GetString, ReadTxn, Text, Transact};
 
@@ -360,4 +361,38 @@ async fn many_documents_of_one_client_disturb_each_other() {
         assert_eq!(disk.payloads(document.writer().id()), expected);
     }
     assert!(client.close(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_flooder_is_closed_or_slows_others_down() {
+    const FLOOD: u64 = 2_000;
+    // A whole flood would take ten seconds at this rate.
+    let rates = SessionRates { ops_per_s: 200, burst: Span::from_ms(500), ..SessionRates::UNLIMITED };
+    let disk: Arc<Disk> = Arc::default();
+    *disk.rates.lock().unwrap() = Some(rates);
+    let node = Node::start(&disk);
+    let flooding = client(1, node.address).await;
+    let mut flooder = flooding.join("flood", OPAQUE, JoinOptions::default()).unwrap();
+    joined(&mut flooder).await;
+    for number in 1..=FLOOD {
+        flooder.apply(numbered(number)).await.unwrap();
+    }
+    let (writing, reading) = (client(2, node.address).await, client(3, node.address).await);
+    let writer = writing.join("calm", OPAQUE, JoinOptions::default()).unwrap();
+    let mut reader = reading.join("calm", OPAQUE, JoinOptions::default()).unwrap();
+    joined(&mut reader).await;
+    for number in 1..=20 {
+        writer.apply(numbered(number)).await.unwrap();
+        assert_eq!(ops(&mut reader, 1).await, [number]);
+    }
+    let taken = disk.payloads("flood");
+    assert!((taken.len() as u64) < FLOOD, "the others waited until the flood was over");
+    while flooding.stats().ops_retried == 0 {
+        tokio::task::yield_now().await;
+    }
+    // It is not closed, and goes on in order at the rate that it may.
+    durable(&mut flooder, taken.len() as u64 + 1).await;
+    let taken = disk.payloads("flood");
+    let expected: Vec<Bytes> = (1..=taken.len() as u64).map(numbered).collect();
+    assert_eq!(taken, expected);
 }

@@ -48,6 +48,8 @@ pub struct NodeConfig {
     pub transport: quantum::Config,
     /// Bytes of messages of one shard that have come and cannot be delivered yet; 256 MiB unless there is a reason.
     pub receive_buffer_bytes_max: u64,
+    /// Bytes of messages of one shard that are to be sent, or are sent and not acknowledged; 1 GiB unless there is a reason.
+    pub send_buffer_bytes_max: u64,
     /// The size of a log segment.
     pub log_segment_bytes: u64,
     /// How the log is kept.

@@ -195,11 +195,16 @@ impl ShardPlan {
         let mut entropy = [0; 32];
         rt::entropy(&mut entropy)?;
         let receive_buffer_bytes_max = self.config.receive_buffer_bytes_max;
+        let send_buffer_bytes_max = self.config.send_buffer_bytes_max;
         Ok(ShardConfig {
             shard: self.shard as u32,
             shards: self.layout.shards as u32,
             transport: self.config.transport.clone(),
-            limits: EndpointLimits { receive_buffer_bytes_max, ..EndpointLimits::default() },
+            limits: EndpointLimits {
+                receive_buffer_bytes_max,
+                send_buffer_bytes_max,
+                ..EndpointLimits::default()
+            },
             sync: SyncConfig::default(),
             commit_delay_max: Span::from_us(u64::from(self.config.commit_delay_us_max)),
             entropy,

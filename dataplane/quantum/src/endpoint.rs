@@ -2,6 +2,7 @@
 
 mod ahead;
 mod entrance;
+mod limits;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -14,6 +15,8 @@ use wire::sync::Channel;
 use wire::{Code, Ecn, Guuid, Header, HeaderError, PacketType, TicketKeyRing, Time, prefetch};
 
 use self::entrance::Entrance;
+pub use self::limits::EndpointLimits;
+use crate::channels::charge;
 use crate::config::Config;
 use crate::connection::{
     Connection, ConnectionKey, Event, MessageId, MessageSink, Now, SendError, SendOptions, Transmit,
@@ -23,6 +26,7 @@ use crate::id_hash::IdHashBuilder;
 use crate::keys::EntropyPool;
 use crate::receive_budget::ReceiveBudget;
 use crate::reset::{ResetKey, reset_token};
+use crate::send_budget::SendBudget;
 use crate::stateless::StatelessReplies;
 use crate::stats::{ConnectionStats, EndpointStats};
 use crate::timer_heap::TimerHeap;
@@ -35,38 +39,6 @@ const REPLY_AFTER_DATAGRAMS: usize = 4;
 /// Datagrams and trains in a row that leave before those that can wait have one.
 const AHEAD_MAX: u32 = 16;
 
-/// How much an endpoint holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EndpointLimits {
-    /// Connections, closing ones included; default 20,000.
-    pub connections_max: usize,
-    /// Connections whose client has not yet shown that it got the reply; default 1,024.
-    pub half_open_max: usize,
-    /// So many of them, and first packets need a cookie (`PROTOCOL.md`, section "Retry"); default 256.
-    pub half_open_retry: usize,
-    /// Handshakes in 10 ms with clients that have not shown their address, before first packets need a cookie; default
-    /// 64, a third to a half of what a core can do.
-    pub unproven_per_tick_max: u32,
-    /// Ids of connections that are remembered against replay; default 65,536.
-    pub used_ids_max: usize,
-    /// Bytes of messages that have come and cannot be delivered yet, over all connections, each at its full length and 64
-    /// more; default 256 MiB. Beyond, the connections that hold the most are closed.
-    pub receive_buffer_bytes_max: u64,
-}
-
-impl Default for EndpointLimits {
-    fn default() -> Self {
-        Self {
-            connections_max: 20_000,
-            half_open_max: 1_024,
-            half_open_retry: 256,
-            unproven_per_tick_max: 64,
-            used_ids_max: 65_536,
-            receive_buffer_bytes_max: 256 << 20,
-        }
-    }
-}
-
 struct Slot {
     connection: Connection,
     /// Whether the slot is in the list of those that may have something to send.
@@ -76,6 +48,17 @@ struct Slot {
     is_half_open: bool,
     /// What of the endpoint's receive budget the connection holds.
     held_bytes: u64,
+    /// What of the send budget.
+    queued_bytes: usize,
+}
+
+impl Slot {
+    /// Counts what the connection holds to be sent by now.
+    fn settle_queued(&mut self, budget: &mut SendBudget) {
+        let queued_bytes = self.connection.queued_bytes();
+        budget.change(self.queued_bytes, queued_bytes);
+        self.queued_bytes = queued_bytes;
+    }
 }
 
 /// The connections of a node's shard: finds them by id, opens new ones, runs their timers, and takes turns
@@ -96,6 +79,7 @@ pub struct Endpoint {
     generation: u32,
     half_open: usize,
     receive_budget: ReceiveBudget,
+    send_budget: SendBudget,
     is_finishing: bool,
     timers: TimerHeap,
     ready: VecDeque<ConnectionKey>,
@@ -147,6 +131,7 @@ impl Endpoint {
             generation: 0,
             half_open: 0,
             receive_budget: ReceiveBudget::new(limits.receive_buffer_bytes_max),
+            send_budget: SendBudget::new(limits.send_buffer_bytes_max),
             is_finishing: false,
             timers: TimerHeap::default(),
             ready: VecDeque::new(),
@@ -366,10 +351,9 @@ impl Endpoint {
         message: Bytes,
         options: SendOptions,
     ) -> Result<MessageId, SendError> {
-        let slot = self.slot_mut(key).ok_or(SendError::Closed)?;
-        let result = slot.connection.send_with(channel, message, options);
+        let message = self.queue(key, channel, message, options)?;
         self.mark_ready(key);
-        result
+        Ok(message)
     }
 
     /// Takes a message back; see [`Connection::cancel`].
@@ -389,14 +373,35 @@ impl Endpoint {
         channel: Channel,
         message: Bytes,
     ) -> Result<(), SendError> {
+        self.queue(key, channel, message, SendOptions::default())?;
         let slot = self.slot_mut(key).ok_or(SendError::Closed)?;
-        let result = slot.connection.send(channel, message);
         if !std::mem::replace(&mut slot.is_behind, true) {
             if self.behind.is_empty() {
                 self.ahead = 0;
             }
             self.behind.push_back(key);
         }
+        Ok(())
+    }
+
+    /// Queues a message, if there is room for it in what all connections have.
+    fn queue(
+        &mut self,
+        key: ConnectionKey,
+        channel: Channel,
+        message: Bytes,
+        options: SendOptions,
+    ) -> Result<MessageId, SendError> {
+        let slot = self.slots.get_mut(key.slot()).filter(|slot| slot.connection.key() == key);
+        let slot = slot.ok_or(SendError::Closed)?;
+        let connection = &mut slot.connection;
+        if !self.send_budget.admits(connection.queued_bytes(), charge(message.len())) {
+            self.stats.send_buffer_limit += 1;
+            connection.refuse_until_writable();
+            return Err(SendError::Full);
+        }
+        let result = connection.send_with(channel, message, options);
+        slot.settle_queued(&mut self.send_budget);
         result
     }
 
@@ -458,6 +463,13 @@ impl Endpoint {
         self.slots.len()
     }
 
+    /// What all connections hold of messages that are to be sent, or are sent and not acknowledged, 64 bytes added for
+    /// each.
+    #[must_use]
+    pub const fn queued_bytes(&self) -> u64 {
+        self.send_budget.queued_bytes()
+    }
+
     /// Counters.
     #[must_use]
     pub const fn stats(&self) -> &EndpointStats {
@@ -491,6 +503,7 @@ impl Endpoint {
         let held_bytes = slot.connection.receive_held_bytes();
         self.receive_budget.change(slot.held_bytes, held_bytes);
         slot.held_bytes = held_bytes;
+        slot.settle_queued(&mut self.send_budget);
         self.mark_ready(key);
     }
 
@@ -546,7 +559,10 @@ impl Endpoint {
     /// A connection has nothing to send: arms its timer, or removes it.
     fn settle(&mut self, key: ConnectionKey) {
         self.take_events(key);
-        let Some(slot) = self.slot_mut(key) else { return };
+        let Some(slot) = self.slots.get_mut(key.slot()).filter(|slot| slot.connection.key() == key) else {
+            return;
+        };
+        slot.settle_queued(&mut self.send_budget);
         if slot.connection.is_drained() {
             return self.remove(key);
         }
@@ -566,6 +582,7 @@ impl Endpoint {
         }
 
         self.receive_budget.change(slot.held_bytes, 0);
+        self.send_budget.change(slot.queued_bytes, 0);
         self.by_id.remove(&slot.connection.id());
         self.past.add(slot.connection.stats());
         self.stats.connections_closed += 1;

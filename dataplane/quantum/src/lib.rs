@@ -34,6 +34,7 @@ mod receive_budget;
 mod replay;
 mod reset;
 mod rtt;
+mod send_budget;
 mod sent_packets;
 mod stateless;
 mod stats;

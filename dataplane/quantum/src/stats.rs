@@ -165,5 +165,7 @@ counters! {
         half_open_limit,
         /// Closed: connections that held too much of what all of them have for receiving.
         receive_buffer_limit,
+        /// Messages refused because all connections together held too much of what is to be sent.
+        send_buffer_limit,
     }
 }

@@ -212,3 +212,37 @@ fn peers_that_leave_gaps_take_all_the_memory() {
     });
     assert_eq!(overloaded.count() as u64, closed, "and they are told");
 }
+
+#[test]
+fn peers_that_take_nothing_fill_the_memory_or_keep_others_from_theirs() {
+    let limits = EndpointLimits { send_buffer_bytes_max: 1 << 20, ..EndpointLimits::default() };
+    let mut crowd = Crowd::with_limits(limits);
+    let present = crowd.settle();
+    let large = || Bytes::from(vec![7; 60_000]);
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..10 {
+        for (key, channel, _) in &present[..20] {
+            match crowd.node.send(*key, *channel, large()) {
+                Ok(()) => taken += 1,
+                Err(error) => {
+                    assert_eq!(error, quantum::SendError::Full);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    // Each may have its share, and what is left is first come, first served.
+    assert!(taken >= 20 && refused > 100, "{taken} taken, {refused} refused");
+    assert_eq!(crowd.node.stats().send_buffer_limit, refused);
+    let queued = crowd.node.queued_bytes();
+    assert!(queued <= (1 << 20) + 20 * (64 << 10), "{queued} bytes");
+    let (reader, channel, _) = &present[500];
+    crowd.node.send(*reader, *channel, Bytes::from_static(b"for who reads")).unwrap();
+    for _ in 0..400 {
+        crowd.turn();
+    }
+    assert_eq!(crowd.node.queued_bytes(), 0, "acknowledged, and still counted");
+    let writable = std::iter::from_fn(|| crowd.node.poll_event());
+    let writable = writable.filter(|(_, event)| *event == quantum::Event::Writable).count();
+    assert!(writable >= 10, "{writable} are told that there is room again");
+}

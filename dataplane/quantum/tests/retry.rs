@@ -18,6 +18,7 @@ const LOADED: EndpointLimits = EndpointLimits {
     unproven_per_tick_max: 0,
     used_ids_max: 1_000,
     receive_buffer_bytes_max: 256 << 20,
+    send_buffer_bytes_max: 1 << 30,
 };
 const RETRY_TYPE: u8 = 0x14;
 

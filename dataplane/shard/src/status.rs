@@ -65,6 +65,8 @@ pub(crate) fn collect<B: AlignedBuffer>(
     let stats = log.stats();
     figures.extend(stats.described().map(Figure::from));
     figures.extend([
+        Figure::gauge("send_queued_bytes", endpoint.queued_bytes())
+            .help("Bytes of messages to be sent, or sent and not acknowledged, over all connections."),
         Figure::gauge("log_queue_bytes", log.queue_bytes() as u64)
             .help("Bytes appended to the log that are not on the disk yet."),
         Figure::gauge("log_bytes", log.log_bytes())

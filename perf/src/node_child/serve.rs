@@ -136,6 +136,7 @@ fn node_config(config: &Config, args: &ServeArgs, control: String) -> NodeConfig
         },
         transport: node::TransportConfig::default(),
         receive_buffer_bytes_max: config.node.receive_buffer_bytes_max,
+        send_buffer_bytes_max: config.node.send_buffer_bytes_max,
         log_segment_bytes: args.log_segment_bytes,
         commit_delay_us_max: args.commit_delay_us_max,
         stage_sample_turns: args.stage_sample_turns,

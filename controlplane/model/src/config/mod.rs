@@ -79,6 +79,8 @@ pub struct NodeConfig {
     pub transport: TransportConfig,
     /// Bytes of messages of one shard that have come and cannot be delivered yet.
     pub receive_buffer_bytes_max: u64,
+    /// Bytes of messages of one shard that are to be sent, or are sent and not acknowledged.
+    pub send_buffer_bytes_max: u64,
     /// One turn of a shard in so many has its stages timed; 0: none.
     pub stage_sample_turns: u32,
     /// How the loop of each core works.
@@ -179,6 +181,7 @@ impl Default for NodeConfig {
             // The clients see to it that a connection does not fall silent.
             transport: TransportConfig { keep_alive_ms: 0, ..TransportConfig::default() },
             receive_buffer_bytes_max: 256 << 20,
+            send_buffer_bytes_max: 1 << 30,
             stage_sample_turns: 997,
             core: CoreConfig::default(),
             store: NodeStoreConfig::default(),
@@ -276,7 +279,8 @@ impl NodeConfig {
         let mut transport = section.section("transport")?;
         self.transport.read(&mut transport)?;
         let buffers = RECEIVE_BUFFER_BYTES_MIN..=RECEIVE_BUFFER_BYTES_LIMIT;
-        transport.integer("receive_buffer_bytes_max", &mut self.receive_buffer_bytes_max, buffers)?;
+        transport.integer("receive_buffer_bytes_max", &mut self.receive_buffer_bytes_max, buffers.clone())?;
+        transport.integer("send_buffer_bytes_max", &mut self.send_buffer_bytes_max, buffers)?;
         transport.finish()?;
         let mut log = section.section("log")?;
         log.integer("segment_bytes", &mut self.log_segment_bytes, 16 << 20..=4 << 30)?;
@@ -385,7 +389,12 @@ mod tests {
                 .chain(["history_bytes_per_document_max", "tombstone_retention_days"])
                 .chain(["stage_sample_turns", "commit_delay_us_max", "congestion", "fec", "fec_deadline_ms"])
                 .chain(["fec_overhead_percent_max", "keep_alive_ms", "key_update_packets"])
-                .chain(["receive_buffer_bytes_max", "bytes_max", "spare_segments_max"])
+                .chain([
+                    "receive_buffer_bytes_max",
+                    "send_buffer_bytes_max",
+                    "bytes_max",
+                    "spare_segments_max",
+                ])
                 .chain(["stall_budget_us", "datagrams_in_per_turn_max", "datagrams_out_per_turn_max"])
                 .chain(["zero_copy_send", "busy_poll_us"])
                 .chain(["datagram_bytes_max", "store", "api_key", "session_ttl_s", "ticket_ttl_s", "enabled"])

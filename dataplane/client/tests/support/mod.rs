@@ -15,7 +15,7 @@ use quantum::{
     Channel, ConnectionKey, Endpoint, EndpointLimits, Event, MessageSink, Now, ResetKey, SendError,
 };
 use statesync::{
-    AppendLog, LogFull, LogOp, MemoryStore, Output, Placement, RecoveredOp, Session, StateSync,
+    AppendLog, LogFull, LogOp, MemoryStore, Output, Placement, RecoveredOp, Session, SessionRates, StateSync,
     StorageWorker, SubscriberKey, SyncConfig, WorkerConfig,
 };
 use tokio::net::UdpSocket;
@@ -48,6 +48,8 @@ pub(crate) struct Disk {
     pub(crate) hold: AtomicBool,
     /// The log takes nothing.
     pub(crate) busy: AtomicBool,
+    /// What each session may do; none: as usual.
+    pub(crate) rates: Mutex<Option<SessionRates>>,
     changed: Notify,
 }
 
@@ -169,7 +171,11 @@ impl Machine {
         endpoint.set_ticket_keys(TicketKeyRing::new([TICKET_KEY]));
         endpoint.set_reset_key(ResetKey::new(&RESET_KEY));
         endpoint.set_audience(quantum::audience(&socket.local_addr().unwrap().to_string()));
-        let mut sync = StateSync::new(SyncConfig::default(), placement, starts);
+        let mut config = SyncConfig::default();
+        if let Some(rates) = *disk.rates.lock().unwrap() {
+            config.session_rates = rates;
+        }
+        let mut sync = StateSync::new(config, placement, starts);
         for op in &*disk.ops.lock().unwrap() {
             let op = RecoveredOp {
                 document: &op.document,

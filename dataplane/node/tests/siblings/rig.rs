@@ -104,6 +104,7 @@ fn node_config(
         idle_policy,
         transport: node::TransportConfig::default(),
         receive_buffer_bytes_max: config.node.receive_buffer_bytes_max,
+        send_buffer_bytes_max: 1 << 30,
         log_segment_bytes: 32 << 20,
         log: node::NodeLogConfig::default(),
         commit_delay_us_max: node::COMMIT_DELAY_US_MAX,

@@ -94,6 +94,11 @@ impl Connection {
         Ok(MessageId { channel, number })
     }
 
+    /// Somebody else has no room for a message of this connection: it is told when to try again.
+    pub(crate) const fn refuse_until_writable(&mut self) {
+        self.is_blocked = true;
+    }
+
     /// Takes a message back. True: nothing of it has been or will be sent. False: something has been, or it is gone:
     /// expired, or replaced by a newer one of its key.
     pub fn cancel(&mut self, message: MessageId) -> bool {

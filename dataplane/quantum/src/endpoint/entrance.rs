@@ -194,6 +194,7 @@ impl Endpoint {
             is_behind: false,
             is_half_open: true,
             held_bytes: 0,
+            queued_bytes: 0,
         });
         self.entrance.used.insert(initial.id, cookie_ms, ticket.expires_unix_s, now.unix_ms);
         self.stats.connections_opened += 1;
