@@ -71,6 +71,8 @@ pub(crate) const SNAPSHOTS_IN_FLIGHT_MAX: usize = 2;
 pub(crate) const PRESSED_DOCUMENTS: usize = 16;
 /// A document with no more bytes than this is sent whole rather than compared.
 pub(crate) const DIFF_DOCUMENT_BYTES_MIN: u64 = 4 << 10;
+/// A document that somebody joins is merged when so many ops come after its merged state.
+pub(crate) const JOIN_OPS_MIN: u64 = 256;
 /// Bytes of ops that one job reads out of the store.
 pub(crate) const READ_OPS_BYTES: usize = 256 << 10;
 /// Ops between two state vectors that are remembered for those who fall behind.

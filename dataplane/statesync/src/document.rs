@@ -4,6 +4,7 @@ use bytes::Bytes;
 use wire::sync::DocumentKind;
 use wire::{Code, Time};
 
+use crate::config::JOIN_OPS_MIN;
 use crate::connection::SubscriberKey;
 use crate::count::Count;
 use crate::jobs::{Base, HistoryOp, StoredDocument};
@@ -182,6 +183,13 @@ impl Document {
     /// Whether merging it now may make it smaller. Only with a sixteenth of the limit in ops: merging stays rare.
     pub(crate) fn may_shrink(&self, bytes_max: u64) -> bool {
         self.is_merged() && self.grown_bytes > 0 && self.grown_bytes >= bytes_max / 16
+    }
+
+    /// Whether the next to join it gains by a merge now: the ops are many, and not few beside what the merge encodes.
+    pub(crate) const fn is_worth_merging(&self) -> bool {
+        self.is_merged()
+            && self.sequence - self.base.sequence >= JOIN_OPS_MIN
+            && self.grown_bytes >= self.base.state.len() as u64 / 16
     }
 
     /// A snapshot of it is in the store.

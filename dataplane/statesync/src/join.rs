@@ -255,7 +255,11 @@ impl StateSync {
             });
         }
         self.stats.states_shared += 1;
-        Ok(answer_all(document))
+        let answer = answer_all(document);
+        if document.is_worth_merging() {
+            self.want_snapshot(slot, false);
+        }
+        Ok(answer)
     }
 
     fn subscribe(

@@ -222,3 +222,22 @@ fn limits_of_joins_subscribers_and_documents_are_not_held() {
     rig.send(1, &Client::Join(join));
     assert_eq!(rig.client(1).errors, [Code::LimitReached]);
 }
+
+#[test]
+fn who_comes_later_still_reads_each_keystroke() {
+    let mut rig = Rig::new(DocumentKind::Yjs);
+    rig.open(1, Access::Write);
+    rig.join(1);
+    for _ in 0..300 {
+        rig.type_text(1, "a");
+    }
+    rig.durable();
+    let keys = [2, 3];
+    for key in keys {
+        rig.open(key, Access::Read);
+        rig.join(key);
+        assert_eq!(rig.client(key).text().len(), 300);
+    }
+    let [first, second] = keys.map(|key| rig.client(key).ops.len());
+    assert_eq!((first, second), (300, 0), "the first to come has it merged");
+}
