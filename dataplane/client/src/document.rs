@@ -9,6 +9,7 @@ use wire::{Code, Guuid};
 
 use crate::client::Handle;
 use crate::error::ClientError;
+use crate::requests::{Answer, Ask, At, PastState, Version};
 use crate::shared::{Command, DocumentShared, PingTarget};
 
 /// How a document is joined.
@@ -173,6 +174,26 @@ impl Document {
         self.writer.remove_presence(client)
     }
 
+    /// See [`DocumentWriter::delete`].
+    pub async fn delete(&self) -> Result<(), ClientError> {
+        self.writer.delete().await
+    }
+
+    /// See [`DocumentWriter::create_version`].
+    pub async fn create_version(&self, name: &str) -> Result<u64, ClientError> {
+        self.writer.create_version(name).await
+    }
+
+    /// See [`DocumentWriter::versions`].
+    pub async fn versions(&self) -> Result<Vec<Version>, ClientError> {
+        self.writer.versions().await
+    }
+
+    /// See [`DocumentWriter::read_at`].
+    pub async fn read_at(&self, at: At) -> Result<PastState, ClientError> {
+        self.writer.read_at(at).await
+    }
+
     /// See [`DocumentEvents::next_event`].
     pub async fn next_event(&mut self) -> Option<DocumentEvent> {
         self.events.next_event().await
@@ -226,6 +247,43 @@ impl DocumentWriter {
         self.set_presence(client, Bytes::new())
     }
 
+    /// Deletes the document for everybody, with all its history, and returns when that is durable: needs the right to
+    /// administer it. Whoever has it open is told by [`DocumentEvent::Closed`] with
+    /// [`Code::DocumentDeleted`], this client too; it cannot be joined until its node forgets it, after a month.
+    pub async fn delete(&self) -> Result<(), ClientError> {
+        self.request(Ask::Delete).await.map(drop)
+    }
+
+    /// Names the document as the node has it now, and returns the last op in it once that is durable. A name that is
+    /// there already is moved. Needs the right to write.
+    pub async fn create_version(&self, name: &str) -> Result<u64, ClientError> {
+        match self.request(Ask::CreateVersion(name.to_owned())).await? {
+            Answer::Done(sequence) => Ok(sequence),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The named versions, by sequence. Needs the right to write.
+    pub async fn versions(&self) -> Result<Vec<Version>, ClientError> {
+        match self.request(Ask::ListVersions).await? {
+            Answer::Versions(versions) => Ok(versions),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The document as it was. Needs the right to write: what was taken out is no longer for those who may only read.
+    pub async fn read_at(&self, at: At) -> Result<PastState, ClientError> {
+        match self.request(Ask::ReadAt(at)).await? {
+            Answer::Past(past) => Ok(past),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Waits for the answer over reconnects, and while the node is busy; dropping the future gives the request up.
+    async fn request(&self, ask: Ask) -> Result<Answer, ClientError> {
+        self.open.client.shared.request(&self.open.document, ask).await
+    }
+
     /// Measures the round trip to the shard that owns the document, through the node's loop and back.
     pub async fn ping(&self, timeout: Duration) -> Result<Duration, ClientError> {
         self.open.client.shared.ping(PingTarget::Document(self.open.document.handle), timeout).await
@@ -238,6 +296,11 @@ impl DocumentWriter {
         shared.leave(&self.open.document, done)?;
         left.await.map_err(|_| shared.failure())
     }
+}
+
+fn unexpected() -> ClientError {
+    let text = "the node sent the answer to another request".to_owned();
+    ClientError::RequestRefused { code: Code::Protocol, text }
 }
 
 impl DocumentEvents {

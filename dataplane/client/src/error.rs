@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 use wire::Code;
-use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX, PRESENCE_STATE_BYTES_MAX};
+use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX, PRESENCE_STATE_BYTES_MAX, VERSION_NAME_BYTES_MAX};
 
 use crate::placement::PlacementError;
 
@@ -32,6 +32,17 @@ pub enum ClientError {
         /// What was wrong and with what.
         text: String,
     },
+    /// The node refused a request about a document, which stays open.
+    #[error("request refused: {code}: {text}")]
+    RequestRefused {
+        /// Why.
+        code: Code,
+        /// What was wrong and with what.
+        text: String,
+    },
+    /// A version name that no node takes.
+    #[error("a version's name has 1 to {VERSION_NAME_BYTES_MAX} bytes, not {0}")]
+    VersionName(usize),
     /// A document id that no node takes.
     #[error("a document id has 1 to {DOCUMENT_ID_BYTES_MAX} bytes, not {0}")]
     DocumentId(usize),

@@ -36,6 +36,7 @@ mod error;
 mod event_queue;
 mod placement;
 mod presence;
+mod requests;
 mod session;
 mod shared;
 mod stats;
@@ -51,6 +52,7 @@ pub use document::{
 pub use error::ClientError;
 pub use placement::{NodePlace, Owner, PlacementMap, Route};
 pub use quantum::{Config as TransportConfig, ControllerKind, FecConfig};
+pub use requests::{At, PastState, Version};
 pub use stats::ClientStats;
 pub use ticket::{IssuedTicket, TicketRefusal, TicketSource};
 pub use wire::sync::DocumentKind;

@@ -128,6 +128,10 @@ impl DocumentSession {
         self.phase == Phase::Joined && self.assembly.is_none()
     }
 
+    pub(crate) const fn state_bytes_max(&self) -> usize {
+        self.spec.state_bytes_max
+    }
+
     /// Whether all ops are acknowledged.
     pub(crate) fn is_flushed(&self) -> bool {
         self.unacked.is_empty()
@@ -262,6 +266,12 @@ impl DocumentSession {
                 }
                 Outcome::default()
             }
+            // Answers to requests are taken elsewhere.
+            Server::Done { .. }
+            | Server::Versions { .. }
+            | Server::Past(_)
+            | Server::PastState { .. }
+            | Server::Refused { .. } => Outcome::default(),
             Server::Moved { shard, address, .. } => {
                 stats.moves += 1;
                 let address = (!address.is_empty()).then(|| (*address).to_owned());

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, TryAcquireError, oneshot};
 use tokio::time::Instant;
 use wire::guuid::OP_COUNTER_MAX;
-use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX};
+use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX, VERSION_NAME_BYTES_MAX};
 use wire::sync::{Client, DocumentKind};
 use wire::{Code, Guuid};
 
@@ -19,6 +19,7 @@ use crate::error::ClientError;
 use crate::event_queue::EventQueue;
 use crate::placement::Route;
 use crate::presence::OwnPresence;
+use crate::requests::{Answer, Ask, At, Reply};
 use crate::stats::ClientStats;
 use crate::unacked::UnackedOp;
 
@@ -30,6 +31,8 @@ const OP_FIELDS_BYTES_MAX: usize = 1 + 5 + 6;
 const DOCUMENTS_MAX: usize = 1 << 16;
 /// The most pings under way.
 const PINGS_MAX: usize = 256;
+/// The most requests about documents' ends and pasts under way.
+const REQUESTS_MAX: usize = 256;
 
 const _: () = assert!(OP_FIELDS_BYTES_MAX <= OP_OVERHEAD_BYTES);
 const _: () = assert!(OP_BYTES_MAX + OP_FIELDS_BYTES_MAX <= wire::limits::MESSAGE_BYTES_MAX);
@@ -76,6 +79,7 @@ pub(crate) enum Command {
     Join { document: Arc<DocumentShared>, kind: DocumentKind, options: JoinOptions },
     Op { handle: u32, op: UnackedOp },
     Presence { handle: u32 },
+    Request { handle: u32, ask: Ask, reply: Reply },
     Credit { handle: u32 },
     Leave { handle: u32, done: Option<oneshot::Sender<()>> },
     Ping { target: PingTarget, reply: oneshot::Sender<Duration> },
@@ -104,6 +108,7 @@ pub(crate) struct Shared {
     budget: Semaphore,
     documents: Semaphore,
     pings: Semaphore,
+    requests: Semaphore,
     stats: Mutex<ClientStats>,
     failure: OnceLock<ClientError>,
 }
@@ -125,6 +130,7 @@ impl Shared {
             budget: Semaphore::new(config.unacked_bytes_max),
             documents: Semaphore::new(DOCUMENTS_MAX),
             pings: Semaphore::new(PINGS_MAX),
+            requests: Semaphore::new(REQUESTS_MAX),
             stats: Mutex::new(ClientStats::default()),
             failure: OnceLock::new(),
         }
@@ -294,6 +300,20 @@ impl Shared {
         }
     }
 
+    /// Asks the node about a document, and waits for the answer.
+    pub(crate) async fn request(&self, document: &DocumentShared, ask: Ask) -> Result<Answer, ClientError> {
+        if let Ask::CreateVersion(name) | Ask::ReadAt(At::Version(name)) = &ask
+            && (name.is_empty() || name.len() > VERSION_NAME_BYTES_MAX)
+        {
+            return Err(ClientError::VersionName(name.len()));
+        }
+        document.check_open()?;
+        let _slot = self.requests.acquire().await.map_err(|_| self.failure())?;
+        let (reply, answer) = oneshot::channel();
+        self.required(Command::Request { handle: document.handle, ask, reply })?;
+        answer.await.unwrap_or_else(|_| Err(document.closed.get().cloned().unwrap_or_else(|| self.failure())))
+    }
+
     pub(crate) fn stats(&self) -> ClientStats {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -328,6 +348,7 @@ impl Shared {
         let late = std::mem::take(&mut queue.commands);
         drop(queue);
         self.budget.close();
+        self.requests.close();
         late
     }
 }

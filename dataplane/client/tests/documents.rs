@@ -1,5 +1,6 @@
 //! A client against a node that holds real documents, on loopback.
 
+mod past;
 mod support;
 
 use std::sync::Arc;

@@ -181,7 +181,8 @@ impl ShardPlan {
         if let Some(reason) = refused {
             return Err(untrusted(reason));
         }
-        sync.finish_recovery(self.incarnation(&recovered), recovered.position.lsn);
+        let finished = sync.finish_recovery(self.incarnation(&recovered), recovered.position.lsn);
+        finished.map_err(|error| untrusted(error.to_string()))?;
         let stats = sync.stats();
         let cut_bytes = recovered.repair.as_ref().map_or(0, |repair| repair.range.end - repair.range.start);
         let report = Report::Serving { documents: stats.documents, ops: stats.ops_recovered, cut_bytes };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quantum::{ConnectionKey, MessageSink};
 use statesync::{Session, StateSync, SubscriberKey};
 use wal::{AlignedBuffer, LogWriter};
-use wire::sync::{Channel, Client};
+use wire::sync::{Channel, Client, client_handle};
 use wire::{Ticket, Time};
 
 use crate::lanes::{Lanes, Taken};
@@ -92,9 +92,8 @@ impl<B: AlignedBuffer, P> Sink<'_, B, P> {
     fn note_offender(&mut self, from: ConnectionKey, message: &[u8]) {
         let document = match Client::decode(message) {
             Ok(Client::Join(join)) => Some(join.document),
-            Ok(Client::Op { handle, .. } | Client::Presence { handle, .. } | Client::Leave { handle }) => {
-                self.sync.document_of(subscriber(self.shard, from), handle)
-            }
+            Ok(_) => client_handle(message)
+                .and_then(|handle| self.sync.document_of(subscriber(self.shard, from), handle)),
             Err(_) => None,
         };
         self.after.offender = Some((from, document.map(Into::into)));

@@ -75,6 +75,24 @@ impl StateSync {
         false
     }
 
+    /// Whether a request about a document's past may come in now. It counts as a join does: both make the store read.
+    pub(crate) fn admit_request(&mut self, now: Time, key: SubscriberKey, handle: u32, request: u32) -> bool {
+        let Some(connection) = self.connections.get(&key) else { return false };
+        let rates = self.config.session_rates;
+        let demand = Demand { amount: 1, per_s: rates.joins_per_s, burst: rates.burst };
+        let found = self.sessions.get_mut(connection.session_use);
+        let Err(wait) = found.joins.check(now, &demand) else {
+            found.joins.charge(now, &demand);
+            return true;
+        };
+        self.stats.requests_refused += 1;
+        let text = "the session asks more than its rate allows: ask again later";
+        let (code, retry_after_ms) = (Code::RateLimited, retry_after_ms(wait));
+        let refused = Server::Refused { handle, request, code, retry_after_ms, text };
+        self.send_control(key, refused.to_vec());
+        false
+    }
+
     /// Whether presence may come in now. A subscriber is told once, not for every message that it sends meanwhile.
     pub(crate) fn admit_presence(
         &mut self,

@@ -51,6 +51,10 @@ pub struct Limits {
     pub waiting_joins_max: usize,
     /// Jobs that wait for others to be done; joins that need one more are refused.
     pub jobs_queued_max: usize,
+    /// Requests about the past of documents that one connection has under way.
+    pub requests_per_connection_max: usize,
+    /// The same of all.
+    pub requests_max: usize,
     /// Jobs that are handed out and not done.
     pub jobs_in_flight_max: usize,
     /// Bytes of updates whose dependencies are missing, past which only updates without gaps are taken.
@@ -67,6 +71,12 @@ pub struct Limits {
 
 /// Snapshots that are handed out and not done: others' jobs wait behind them.
 pub(crate) const SNAPSHOTS_IN_FLIGHT_MAX: usize = 2;
+/// The same for requests about the past.
+pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 1;
+/// Bytes of past states on their way to clients, past which no more are read.
+pub(crate) const ANSWERS_BYTES_MAX: u64 = 256 << 20;
+/// How long an answer that is not read may stand in the way of others.
+pub(crate) const ANSWER_PATIENCE: Span = Span::from_ms(10_000);
 /// Documents that are stored at once when the log is too long.
 pub(crate) const PRESSED_DOCUMENTS: usize = 16;
 /// A document with no more bytes than this is sent whole rather than compared.
@@ -127,6 +137,8 @@ impl Default for Limits {
             snapshot_tail_bytes: 256 << 10,
             waiting_joins_max: 1 << 14,
             jobs_queued_max: 1 << 14,
+            requests_per_connection_max: 8,
+            requests_max: 256,
             jobs_in_flight_max: 8,
             pending_bytes_max: 1 << 20,
             presence_clients_per_connection_max: 1_024,

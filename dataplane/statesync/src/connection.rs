@@ -68,6 +68,8 @@ pub(crate) struct Connection {
     pub(crate) presence: PresenceUse,
     /// Joins of documents that are being loaded.
     pub(crate) waiting: Vec<WaitingJoin>,
+    /// Requests that are not answered.
+    pub(crate) requests: Vec<usize>,
 }
 
 /// A join that waits until its document is loaded.
@@ -92,6 +94,7 @@ impl Connection {
             owed_bytes: 0,
             presence: PresenceUse::default(),
             waiting: Vec::new(),
+            requests: Vec::new(),
         }
     }
 

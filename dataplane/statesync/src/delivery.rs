@@ -26,8 +26,11 @@ impl StateSync {
                 }
             }
             self.is_degraded = false;
-            let subscription = self.catching_up.pop_front()?;
-            self.continue_catch_up(subscription);
+            match self.catching_up.pop_front() {
+                Some(subscription) => self.continue_catch_up(subscription),
+                None if self.continue_answer() => {}
+                None => return None,
+            }
         }
     }
 
@@ -56,7 +59,9 @@ impl StateSync {
         connection.owed_bytes = 0;
         let owed = std::mem::take(&mut connection.owed);
         let open: Vec<usize> = connection.open.values().copied().collect();
+        let requests = connection.requests.clone();
         self.outputs.extend(owed);
+        requests.into_iter().for_each(|request| self.list_answer(request));
         for subscription in open {
             let Some(found) = self.subscriptions.get_mut(subscription) else { continue };
             let slot = found.document;
@@ -190,6 +195,7 @@ impl StateSync {
                     catch_up.offset = catch_up.offset.min(offset);
                 }
             }
+            What::Past { request, number, offset } => self.put_answer_back(request, number, offset),
             What::Ack { subscription } => {
                 if let Some(subscription) = of(subscription, self) {
                     self.subscriptions[subscription].ack_due = true;

@@ -21,6 +21,8 @@ pub(crate) enum Residence {
     Ready,
     /// Its deletion is in the log, at this sequence; the store is yet to be told.
     Deleted { sequence: u64, unix_ms: u64 },
+    /// It is deleted in the store, too.
+    Gone,
     /// What is stored of it cannot be used.
     Unusable(Code),
 }
@@ -66,6 +68,8 @@ pub(crate) struct Document {
     /// Jobs of it that are asked for or under way: it stays where it is until they are done.
     pub(crate) jobs: u32,
     pub(crate) snapshot: SnapshotState,
+    /// A request waits until more of it is stored.
+    pub(crate) is_awaited: bool,
     /// Since when it has ops that the store has not.
     pub(crate) dirty_since: Option<Time>,
     /// The first such op in the log, as the conductor lists it.
@@ -98,6 +102,7 @@ impl Document {
             waiting: Vec::new(),
             jobs: 0,
             snapshot: SnapshotState::None,
+            is_awaited: false,
             dirty_since: None,
             dirty_lsn: None,
             used: Time::ZERO,
@@ -145,7 +150,12 @@ impl Document {
 
     /// Whether nothing would be lost with it, and nothing is gained by keeping it.
     pub(crate) fn is_vacant(&self) -> bool {
-        self.sequence == 0 && self.is_unused() && self.residence == Residence::Ready
+        let is_empty = match self.residence {
+            Residence::Ready => self.sequence == 0,
+            Residence::Gone => true,
+            Residence::Loading | Residence::Deleted { .. } | Residence::Unusable(_) => false,
+        };
+        is_empty && self.is_unused()
     }
 
     /// What is counted of it, up to its last op.

@@ -86,6 +86,7 @@ impl StateSync {
     pub(crate) fn unsubscribe(&mut self, now: Time, subscription: usize) {
         let Some(removed) = self.subscriptions.try_remove(subscription) else { return };
         let slot = removed.document;
+        self.drop_requests(removed.key, removed.handle);
         let document = &mut self.documents[slot];
         document.subscribers.retain(|&other| other != subscription);
         let released = document.presence.remove_owner(removed.key);

@@ -67,7 +67,7 @@ impl StateSync {
         let document = &mut self.documents[slot];
         match document.residence {
             Residence::Loading => return self.wait(key, join, slot),
-            Residence::Deleted { .. } => return Err(DELETED),
+            Residence::Deleted { .. } | Residence::Gone => return Err(DELETED),
             Residence::Unusable(code) => return Err((code, "what is stored of the document cannot be used")),
             Residence::Ready => {}
         }
@@ -354,10 +354,19 @@ impl StateSync {
     }
 
     pub(crate) fn send_error(&mut self, key: SubscriberKey, handle: u32, code: Code, text: &str) {
-        let is_for_now = matches!(code, Code::DocumentBusy | Code::StorageFailed);
-        let retry_after_ms =
-            if is_for_now { self.config.retry_after.as_us().div_ceil(1_000) as u32 } else { 0 };
+        let retry_after_ms = self.retry_after_ms(code);
         self.send_control(key, Server::Error { handle, code, retry_after_ms, text }.to_vec());
+    }
+
+    /// When to try again what was refused with this code; zero: not at all.
+    pub(crate) fn retry_after_ms(&self, code: Code) -> u32 {
+        let wait = match code {
+            Code::DocumentBusy | Code::LogBusy => self.config.retry_after,
+            // The store is not asked again sooner either.
+            Code::StorageFailed => self.config.store_retry_after,
+            _ => return 0,
+        };
+        u32::try_from(wait.as_us().div_ceil(1_000)).unwrap_or(u32::MAX)
     }
 }
 

@@ -43,6 +43,7 @@ mod presence;
 mod presence_flow;
 mod rates;
 mod recovery;
+mod requests;
 mod sessions;
 mod stats;
 mod storage;
@@ -53,7 +54,7 @@ mod worker;
 mod writers;
 mod yjs;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use slab::Slab;
@@ -80,6 +81,7 @@ use connection::Connection;
 use document::Document;
 use output::{Queued, What};
 use pending_acks::PendingAcks;
+use requests::{Asked, Request};
 use sessions::Sessions;
 use storage::{InFlight, Wanted};
 use subscription::Subscription;
@@ -125,6 +127,18 @@ pub struct StateSync {
     jobs_made: u64,
     subscriptions_made: u64,
     waiting_joins: usize,
+    /// What in the log did not fit, until the end of its document is found there.
+    misfits: BTreeMap<usize, RecoveryError>,
+    requests: Slab<Request>,
+    requests_made: u64,
+    /// Requests whose jobs are wanted: document, request, its number.
+    requests_wanted: VecDeque<(usize, usize, u64)>,
+    /// Jobs of requests that are handed out.
+    requests_in_flight: usize,
+    /// Requests whose answers go on, with their numbers.
+    answering: VecDeque<(usize, u64)>,
+    /// Bytes of answers that are being sent.
+    answers_bytes: u64,
     /// The latest time that was told.
     now: Time,
     /// Unix milliseconds when that clock stood at zero.
@@ -165,6 +179,13 @@ impl StateSync {
             jobs_made: 0,
             subscriptions_made: 0,
             waiting_joins: 0,
+            misfits: BTreeMap::new(),
+            requests: Slab::new(),
+            requests_made: 0,
+            requests_wanted: VecDeque::new(),
+            requests_in_flight: 0,
+            answering: VecDeque::new(),
+            answers_bytes: 0,
             now: Time::ZERO,
             unix_ms_at_zero: 0,
             ranges: Vec::new(),
@@ -245,6 +266,13 @@ impl StateSync {
                 }
             }
             Some(Client::Leave { handle }) => self.handle_leave(now, key, handle),
+            Some(request) => {
+                if let Some(asked) = Asked::of(&request)
+                    && self.admit_request(now, key, asked.0, asked.1)
+                {
+                    self.handle_request(key, asked, log);
+                }
+            }
             None => {
                 self.stats.messages_malformed += 1;
                 self.close(key, Code::MalformedMessage, "a sync message does not follow the format");
@@ -290,6 +318,7 @@ impl StateSync {
             joins_waiting: self.waiting_joins as u64,
             ops_unacknowledged: self.pending_acks.len() as u64,
             sessions: self.sessions.len() as u64,
+            requests_waiting: self.requests.len() as u64,
             ..self.stats
         }
     }

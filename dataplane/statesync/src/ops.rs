@@ -51,9 +51,7 @@ impl StateSync {
         };
         if let Some((code, text)) = refused {
             self.stats.count_op_refused(code);
-            let is_for_now = matches!(code, Code::LogBusy | Code::DocumentBusy);
-            let retry_after_us = if is_for_now { self.config.retry_after.as_us() } else { 0 };
-            let retry_after_ms = u32::try_from(retry_after_us.div_ceil(1_000)).unwrap_or(u32::MAX);
+            let retry_after_ms = self.retry_after_ms(code);
             let reject = Server::Reject { handle, counter, code, retry_after_ms, text: &text };
             self.send_control(key, reject.to_vec());
         }
@@ -106,7 +104,7 @@ impl StateSync {
         }
         let op_id = writer.with_counter(counter);
         let unix_ms = self.unix_ms();
-        match self.append(slot, op_id, unix_ms, payload, log) {
+        match self.append(slot, op_id, unix_ms, Some(payload), log) {
             Ok(lsn) => {
                 self.take_logged(subscription, slot, &NewOp { op_id, lsn, unix_ms, payload }, checked);
             }
@@ -170,12 +168,13 @@ impl StateSync {
         Err(refuse(Code::DocumentFull, text))
     }
 
-    fn append(
+    /// Appends an op to the log, or the document's end.
+    pub(crate) fn append(
         &self,
         slot: usize,
         op_id: Guuid,
         unix_ms: u64,
-        payload: &[u8],
+        payload: Option<&[u8]>,
         log: &mut impl AppendLog,
     ) -> Result<u64, LogFull> {
         if self.pending_acks.len() >= self.config.limits.unacknowledged_ops_max {
@@ -190,8 +189,8 @@ impl StateSync {
             sequence: document.sequence + 1,
             op_id,
             unix_ms,
-            payload,
-            is_deletion: false,
+            payload: payload.unwrap_or_default(),
+            is_deletion: payload.is_none(),
         })
     }
 
@@ -274,6 +273,10 @@ impl StateSync {
     pub fn handle_durable(&mut self, lsn: u64) {
         self.durable_lsn = Some(self.durable_lsn.map_or(lsn, |before| before.max(lsn)));
         while let Some(pending) = self.pending_acks.pop_durable(lsn) {
+            if pending.counter == 0 {
+                self.take_deleted(pending.document, pending.sequence);
+                continue;
+            }
             let document = &mut self.documents[pending.document];
             if let Some(progress) = document.writers.get_mut(pending.writer) {
                 progress.durable_counter = progress.durable_counter.max(pending.counter);

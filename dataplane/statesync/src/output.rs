@@ -43,6 +43,8 @@ pub(crate) enum What {
     KeptOp { subscription: usize, sequence: u64 },
     /// Sent again from the same state.
     State { subscription: usize, offset: usize },
+    /// A piece of an answer; sent again from it.
+    Past { request: usize, number: u64, offset: usize },
     /// Made again.
     Ack { subscription: usize },
     /// Made again, with all who are here.
@@ -56,7 +58,7 @@ impl What {
     pub(crate) const fn can_wait(self) -> bool {
         match self {
             Self::Op { is_for_many, .. } => is_for_many,
-            Self::KeptOp { .. } | Self::State { .. } => true,
+            Self::KeptOp { .. } | Self::State { .. } | Self::Past { .. } => true,
             Self::Control | Self::Ack { .. } | Self::Presence { .. } | Self::Close(..) => false,
         }
     }

@@ -1,4 +1,4 @@
-//! Ops that are in the log and not durable yet, in order of the log.
+//! Ops, and the ends of documents, that are in the log and not durable yet, in order of the log.
 
 use std::collections::VecDeque;
 
@@ -10,6 +10,7 @@ pub(crate) struct PendingAck {
     pub(crate) lsn: u64,
     pub(crate) document: usize,
     pub(crate) writer: Guuid,
+    /// Zero: the end of the document.
     pub(crate) counter: u64,
     pub(crate) sequence: u64,
 }

@@ -66,6 +66,10 @@ pub struct RecoveredOp<'a> {
 impl StateSync {
     /// Takes one op of the log, in order of the log. `head` looks a document up in the store: it is asked at the first
     /// op of each. What the store has already is passed over.
+    ///
+    /// A log can hold the end of a document and then another one of the same id, made anew after the tombstone was
+    /// forgotten. What is stored belongs to the newer one then, and does not fit to the ops of the older: whether they are
+    /// a fault is known at the end alone.
     pub fn handle_recovered(
         &mut self,
         op: &RecoveredOp<'_>,
@@ -76,6 +80,18 @@ impl StateSync {
             None => self.recover_head(op, head)?,
         };
         self.stats.ops_recovered += 1;
+        let mut slot = slot;
+        if let Residence::Deleted { .. } = self.documents[slot].residence
+            && op.sequence == 1
+        {
+            // Another one of the same id: nothing of the one before concerns it.
+            self.remove(slot);
+            slot = self.recover_head(op, head)?;
+        }
+        if op.is_deletion {
+            self.recover_deletion(slot, op);
+            return Ok(());
+        }
         let found = &mut self.documents[slot];
         if let Residence::Unusable(_) = found.residence {
             // Only the log has it, then: it stays.
@@ -84,13 +100,14 @@ impl StateSync {
             }
             return Ok(());
         }
+        if self.misfits.contains_key(&slot) {
+            return Ok(());
+        }
         if found.kind != op.kind {
-            return Err(RecoveryError::Kind {
-                document: op.document.to_owned(),
-                sequence: op.sequence,
-                expected: found.kind,
-                found: op.kind,
-            });
+            let (expected, document) = (found.kind, op.document.to_owned());
+            let error = RecoveryError::Kind { document, sequence: op.sequence, expected, found: op.kind };
+            self.misfits.insert(slot, error);
+            return Ok(());
         }
         if op.sequence <= found.stored_sequence {
             return Ok(());
@@ -98,15 +115,12 @@ impl StateSync {
         let expected = found.sequence + 1;
         if op.sequence != expected {
             let document = op.document.to_owned();
-            return Err(RecoveryError::Sequence { document, expected, found: op.sequence });
+            let error = RecoveryError::Sequence { document, expected, found: op.sequence };
+            self.misfits.insert(slot, error);
+            return Ok(());
         }
-        if op.is_deletion {
-            found.residence = Residence::Deleted { sequence: op.sequence, unix_ms: op.unix_ms };
-            found.sequence = op.sequence;
-        } else {
-            let new = NewOp { op_id: op.op_id, lsn: op.lsn, unix_ms: op.unix_ms, payload: op.payload };
-            self.keep_op(slot, &new);
-        }
+        let new = NewOp { op_id: op.op_id, lsn: op.lsn, unix_ms: op.unix_ms, payload: op.payload };
+        self.keep_op(slot, &new);
         let found = &mut self.documents[slot];
         found.durable_sequence = op.sequence;
         if let Some(progress) = found.writers.get_mut(op.op_id.writer()) {
@@ -117,6 +131,21 @@ impl StateSync {
             self.mark_dirty_from(slot, Some(op.lsn));
         }
         Ok(())
+    }
+
+    /// All before it is gone, whether it fitted or not.
+    fn recover_deletion(&mut self, slot: usize, op: &RecoveredOp<'_>) {
+        self.misfits.remove(&slot);
+        let found = &self.documents[slot];
+        if found.residence == Residence::Gone && op.sequence <= found.stored_sequence {
+            return;
+        }
+        let partition = found.partition;
+        self.remove(slot);
+        let residence = Residence::Deleted { sequence: op.sequence, unix_ms: op.unix_ms };
+        let slot = self.insert_document(op.document, op.kind, partition, residence);
+        self.documents[slot].durable_sequence = op.sequence;
+        self.mark_dirty_from(slot, Some(op.lsn));
     }
 
     fn recover_head(
@@ -136,14 +165,24 @@ impl StateSync {
         };
         let slot = self.insert_document(op.document, op.kind, partition, Residence::Ready);
         if let Some(stored) = stored {
-            self.documents[slot].fill(stored);
+            let document = &mut self.documents[slot];
+            if stored.tombstone.is_some() {
+                document.residence = Residence::Gone;
+            }
+            document.fill(stored);
         }
         Ok(slot)
     }
 
     /// The log is at its end, up to and with `lsn`. `incarnation` is the number of this run of the log, greater than
     /// any before. What only the log holds is stored as the jobs are polled.
-    pub fn finish_recovery(&mut self, incarnation: u64, lsn: u64) {
+    ///
+    /// # Errors
+    /// When ops did not fit together, or not to the store.
+    pub fn finish_recovery(&mut self, incarnation: u64, lsn: u64) -> Result<(), RecoveryError> {
+        if let Some((_, error)) = std::mem::take(&mut self.misfits).pop_first() {
+            return Err(error);
+        }
         self.incarnation = incarnation;
         self.durable_lsn = Some(lsn);
         let slots: Vec<_> = self.documents.iter().map(|(slot, _)| slot).collect();
@@ -153,6 +192,7 @@ impl StateSync {
                 Residence::Deleted { .. } => self.want(slot, Wanted::Delete { slot }),
                 Residence::Unusable(_) => {}
                 // All of it is stored: it is loaded when somebody asks for it.
+                Residence::Gone => self.remove(slot),
                 _ if !document.is_dirty() => self.remove(slot),
                 _ => {}
             }
@@ -161,5 +201,6 @@ impl StateSync {
         for slot in dirty {
             self.want_snapshot(slot, false);
         }
+        Ok(())
     }
 }

@@ -37,6 +37,16 @@ counters! {
         unloads,
         /// Documents deleted.
         documents_deleted,
+        /// Requests to delete a document, to name a version or to read the past.
+        requests,
+        /// Those refused, for whatever reason.
+        requests_refused,
+        /// Those refused because too many are under way.
+        requests_busy,
+        /// Versions named.
+        versions_created,
+        /// Past states read.
+        past_reads,
         /// Jobs done by the storage worker.
         jobs_done,
         /// Those that failed.
@@ -108,6 +118,8 @@ counters! {
         jobs_waiting,
         /// Joins that wait for documents now.
         joins_waiting,
+        /// Requests that are not answered yet.
+        requests_waiting,
         /// Ops that are not durable yet.
         ops_unacknowledged,
     }

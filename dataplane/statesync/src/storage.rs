@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use wire::{Code, Time};
 
-use crate::config::{PRESSED_DOCUMENTS, READ_OPS_BYTES, SNAPSHOTS_IN_FLIGHT_MAX};
+use crate::config::{PRESSED_DOCUMENTS, READ_OPS_BYTES, REQUESTS_IN_FLIGHT_MAX, SNAPSHOTS_IN_FLIGHT_MAX};
 use crate::document::{Document, Residence, SnapshotState};
 use crate::jobs::{Base, HistoryOp, Job, JobDone, JobId, Snapshot, StoredDocument};
 use crate::subscription::{Awaited, CatchUp, Known};
@@ -32,6 +32,7 @@ enum InFlightKind {
     Snapshot,
     Diff { subscription: usize, number: u64 },
     ReadOps { subscription: usize, number: u64 },
+    Request { request: usize, number: u64 },
 }
 
 impl StateSync {
@@ -75,6 +76,16 @@ impl StateSync {
                     None => self.release_job(slot),
                 }
                 continue;
+            }
+            if self.requests_in_flight < REQUESTS_IN_FLIGHT_MAX
+                && let Some((slot, request, number, job)) = self.poll_request()
+            {
+                let Some(job) = job else {
+                    self.release_job(slot);
+                    continue;
+                };
+                self.requests_in_flight += 1;
+                return Some(self.hand_out(slot, InFlightKind::Request { request, number }, job));
             }
             if self.snapshots_in_flight >= SNAPSHOTS_IN_FLIGHT_MAX {
                 return None;
@@ -178,6 +189,10 @@ impl StateSync {
             (InFlightKind::ReadOps { subscription, number }, done) => {
                 self.take_ops(subscription, number, done);
             }
+            (InFlightKind::Request { request, number }, done) => {
+                self.requests_in_flight -= 1;
+                self.take_answer(request, number, done);
+            }
             (InFlightKind::Load, _) => self.remove(slot),
         }
         if self.documents.contains(slot) {
@@ -221,10 +236,12 @@ impl StateSync {
                 self.mark_dirty_from(slot, first);
                 let due = now + self.config.unload_after;
                 self.look_after(slot, due);
+                self.continue_stored(slot, true);
             }
             _ => {
                 self.stats.snapshots_failed += 1;
                 self.look_after(slot, now + self.config.store_retry_after);
+                self.continue_stored(slot, false);
             }
         }
     }
@@ -302,9 +319,11 @@ impl StateSync {
         }
     }
 
+    /// It leaves memory once nothing of it is under way any more.
     fn finish_delete(&mut self, slot: usize) {
         self.stats.documents_deleted += 1;
-        self.remove(slot);
+        self.mark_dirty_from(slot, None);
+        self.documents[slot].residence = Residence::Gone;
     }
 
     /// The document's first op that only the log holds is at `lsn`; `None`: it has none.
@@ -354,15 +373,16 @@ impl StateSync {
             let document = &mut self.documents[slot];
             document.due = None;
             let unload_at = document.used + self.config.unload_after;
-            if let Residence::Deleted { .. } = document.residence {
-                if document.jobs == 0 {
+            if let Residence::Deleted { sequence, .. } = document.residence {
+                if document.jobs == 0 && document.durable_sequence >= sequence {
                     self.want(slot, Wanted::Delete { slot });
                 }
-            } else if document.is_dirty() {
+            } else if document.is_dirty() && document.residence == Residence::Ready {
                 let since = document.dirty_since.unwrap_or(now);
                 let store_at = (since + self.config.snapshot_after).min(unload_at.max(since));
-                if store_at <= now {
-                    self.want_snapshot(slot, false);
+                if store_at <= now || document.is_awaited {
+                    let is_urgent = document.is_awaited;
+                    self.want_snapshot(slot, is_urgent);
                 } else {
                     self.look_after(slot, store_at);
                 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use wire::Code;
+use wire::limits::VERSIONS_PER_DOCUMENT_MAX;
 use wire::sync::DocumentKind;
 use wire::varint::put_bytes;
 
@@ -207,6 +208,11 @@ impl<S: DocumentStore> StorageWorker<S> {
 
     fn create_version(&mut self, document: &str, version: &Version) -> Result<JobDone, Failure> {
         let head = self.head(document)?;
+        let versions = self.store.versions(document).map_err(Failure::from)?;
+        let is_new = versions.iter().all(|known| known.name != version.name);
+        if is_new && versions.len() >= VERSIONS_PER_DOCUMENT_MAX {
+            return Err(Failure::new(Code::LimitReached, "the document has as many versions as it may have"));
+        }
         let write = StoreWrite::Version { document, version };
         let base = StoreWrite::HistoryBase { document, unix_ms: version.unix_ms, base: &head.base };
         let writes = [write, base];

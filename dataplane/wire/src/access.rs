@@ -8,9 +8,9 @@ pub enum Access {
     Presence = 1,
     /// Read the document.
     Read = 2,
-    /// Edit it.
+    /// Edit it, name versions of it, read its past.
     Write = 3,
-    /// Delete it and read its history.
+    /// Delete it.
     Admin = 4,
 }
 

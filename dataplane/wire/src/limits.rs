@@ -27,6 +27,10 @@ pub const VALUE_DEPTH_MAX: usize = 128;
 pub const PRESENCE_STATE_BYTES_MAX: usize = 4 << 10;
 /// The most entries in one presence message.
 pub const PRESENCE_ENTRIES_MAX: usize = 10_000;
+/// The longest name of a version, in bytes of UTF-8.
+pub const VERSION_NAME_BYTES_MAX: usize = 128;
+/// The most named versions of a document.
+pub const VERSIONS_PER_DOCUMENT_MAX: usize = 1_024;
 /// The most partitions of a cluster.
 pub const PARTITIONS_MAX: u32 = 1 << 16;
 /// The most shards of a node: a byte of the connection id names the shard.
@@ -34,5 +38,6 @@ pub const SHARDS_MAX: usize = 256;
 
 const _: () = assert!(INITIAL_DATAGRAM_BYTES <= DATAGRAM_BYTES_MAX);
 const _: () = assert!(TICKET_BYTES_MAX < INITIAL_DATAGRAM_BYTES * 3 / 5);
+const _: () = assert!(VERSIONS_PER_DOCUMENT_MAX * (VERSION_NAME_BYTES_MAX + 32) < MESSAGE_BYTES_MAX);
 const _: () = assert!(STATE_CHUNK_BYTES < MESSAGE_BYTES_MAX);
 const _: () = assert!(STATE_VECTOR_BYTES_MAX + DOCUMENT_ID_BYTES_MAX < MESSAGE_BYTES_MAX);

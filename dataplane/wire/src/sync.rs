@@ -5,8 +5,10 @@
 //! subscribers, so that one encoding of an op serves them all. Described in `PROTOCOL.md`, section "Sync
 //! messages".
 
+mod history;
 mod passing;
 
+pub use history::{At, Past, VersionEntry};
 pub use passing::{HandleChange, Renumbered, client_handle, handle_change, is_join, is_leave, renumber};
 
 pub use crate::channel::Channel;
@@ -120,6 +122,39 @@ pub enum Client<'a> {
         /// What changed.
         entries: Vec<PresenceEntry<'a>>,
     },
+    /// Deletes the document for everybody, with all its history: needs [`Access::Admin`](crate::Access::Admin).
+    Delete {
+        /// The handle of the join.
+        handle: u32,
+        /// Named in the answer: the client's choice.
+        request: u32,
+    },
+    /// Names the document as it is now; a name that is there already is moved. Needs the right to write.
+    CreateVersion {
+        /// The handle of the join.
+        handle: u32,
+        /// Named in the answer.
+        request: u32,
+        /// The name, of 1 to [`crate::limits::VERSION_NAME_BYTES_MAX`] bytes.
+        name: &'a str,
+    },
+    /// Asks for all named versions. Needs the right to write, as [`Self::ReadAt`] does: what was taken out of a document
+    /// is no longer for those who may only read it.
+    ListVersions {
+        /// The handle of the join.
+        handle: u32,
+        /// Named in the answer.
+        request: u32,
+    },
+    /// Asks for the document as it was.
+    ReadAt {
+        /// The handle of the join.
+        handle: u32,
+        /// Named in the answer.
+        request: u32,
+        /// When.
+        at: At<'a>,
+    },
 }
 
 /// From a node to its client.
@@ -204,6 +239,48 @@ pub enum Server<'a> {
         /// What was wrong and with what.
         text: &'a str,
     },
+    /// The document is deleted, or the version made, and that is durable.
+    Done {
+        /// The handle of the join.
+        handle: u32,
+        /// The request.
+        request: u32,
+        /// The document's sequence that the deletion took, or that the version names.
+        sequence: u64,
+    },
+    /// The named versions.
+    Versions {
+        /// The handle of the join.
+        handle: u32,
+        /// The request.
+        request: u32,
+        /// By sequence.
+        versions: Vec<VersionEntry<'a>>,
+    },
+    /// What the document was; its state follows.
+    Past(Past<'a>),
+    /// A piece of the state that [`Past`] announced.
+    PastState {
+        /// The handle of the join.
+        handle: u32,
+        /// The request.
+        request: u32,
+        /// The next piece, at most [`crate::limits::STATE_CHUNK_BYTES`].
+        bytes: &'a [u8],
+    },
+    /// A request was refused; the document stays open.
+    Refused {
+        /// The handle of the join.
+        handle: u32,
+        /// The request.
+        request: u32,
+        /// Why.
+        code: Code,
+        /// When to try again; zero: never.
+        retry_after_ms: u32,
+        /// What was wrong and with what.
+        text: &'a str,
+    },
 }
 
 mod tag {
@@ -211,12 +288,21 @@ mod tag {
     pub(super) const LEAVE: u8 = 2;
     pub(super) const OP: u8 = 3;
     pub(super) const PRESENCE: u8 = 4;
+    pub(super) const DELETE: u8 = 5;
+    pub(super) const CREATE_VERSION: u8 = 6;
+    pub(super) const LIST_VERSIONS: u8 = 7;
+    pub(super) const READ_AT: u8 = 8;
     pub(super) const JOINED: u8 = 16;
     pub(super) const STATE: u8 = 17;
     pub(super) const ACK: u8 = 18;
     pub(super) const REJECT: u8 = 19;
     pub(super) const MOVED: u8 = 20;
     pub(super) const ERROR: u8 = 21;
+    pub(super) const DONE: u8 = 22;
+    pub(super) const VERSIONS: u8 = 23;
+    pub(super) const PAST: u8 = 24;
+    pub(super) const PAST_STATE: u8 = 25;
+    pub(super) const REFUSED: u8 = 26;
     pub(super) const ADVICE: u8 = 30;
 }
 
@@ -239,6 +325,18 @@ impl<'a> Client<'a> {
                 out.extend_from_slice(payload);
             }
             Self::Presence { handle, entries } => put_presence(out, *handle, entries),
+            Self::Delete { handle, request } => history::put_head(out, tag::DELETE, *handle, *request),
+            Self::CreateVersion { handle, request, name } => {
+                history::put_head(out, tag::CREATE_VERSION, *handle, *request);
+                out.extend_from_slice(name.as_bytes());
+            }
+            Self::ListVersions { handle, request } => {
+                history::put_head(out, tag::LIST_VERSIONS, *handle, *request);
+            }
+            Self::ReadAt { handle, request, at } => {
+                history::put_head(out, tag::READ_AT, *handle, *request);
+                at.encode(out);
+            }
         }
     }
 
@@ -265,6 +363,7 @@ impl<'a> Client<'a> {
             tag::PRESENCE => {
                 Self::Presence { handle: reader.varint32("handle")?, entries: presence_entries(&mut reader)? }
             }
+            kind @ tag::DELETE..=tag::READ_AT => history::decode_request(kind, &mut reader)?,
             _ => return Err(kind),
         };
         whole(&reader, decoded)
@@ -362,6 +461,11 @@ impl<'a> Server<'a> {
                 put_varint(out, u64::from(*retry_after_ms));
                 out.extend_from_slice(text.as_bytes());
             }
+            Self::Done { .. }
+            | Self::Versions { .. }
+            | Self::Past(_)
+            | Self::PastState { .. }
+            | Self::Refused { .. } => history::put_answer(out, self),
         }
     }
 
@@ -418,6 +522,7 @@ impl<'a> Server<'a> {
                 retry_after_ms: reader.varint32("retry-after")?,
                 text: text(&mut reader)?,
             },
+            kind @ tag::DONE..=tag::REFUSED => history::decode_answer(kind, &mut reader)?,
             _ => return Err(kind),
         };
         whole(&reader, decoded)

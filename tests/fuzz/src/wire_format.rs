@@ -94,7 +94,7 @@ pub fn ticket(input: &[u8]) {
 
 /// A message of a client: what is accepted is the same when it is written and read again.
 pub fn sync_from_client(input: &[u8]) {
-    let input = with_kind(input, &[1, 2, 3, 4]);
+    let input = with_kind(input, &[1, 2, 3, 4, 5, 6, 7, 8]);
     let Ok(message) = Client::decode(&input) else { return };
     let bytes = message.to_vec();
     assert!(bytes.len() <= input.len());
@@ -103,7 +103,7 @@ pub fn sync_from_client(input: &[u8]) {
 
 /// A message of a node: likewise.
 pub fn sync_from_node(input: &[u8]) {
-    let input = with_kind(input, &[3, 4, 16, 17, 18, 19, 20, 21]);
+    let input = with_kind(input, &[3, 4, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 30]);
     let Ok(message) = Server::decode(&input) else { return };
     let bytes = message.to_vec();
     assert!(bytes.len() <= input.len());

@@ -74,6 +74,7 @@ impl Driver {
         entry.moved = Some(route.clone());
         if entry.session.is_settled() {
             entry.session.handle_move();
+            entry.requests.rewind();
             let credit = entry.shared.events().take_held();
             if let Some(at) = entry.link
                 && let Some(old) = &mut self.links[at]

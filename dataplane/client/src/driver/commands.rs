@@ -44,6 +44,13 @@ impl Driver {
                 None => self.released += op.cost as usize,
             },
             Command::Presence { handle } => self.queue(handle),
+            Command::Request { handle, ask, reply } => {
+                // Without a document the reply is dropped, which says so.
+                if let Some(entry) = self.documents.get_mut(&handle) {
+                    entry.requests.push(ask, reply);
+                    self.queue(handle);
+                }
+            }
             Command::Credit { handle } => self.release_credit(handle),
             Command::Join { document, kind, options } => {
                 let session = DocumentSession::new(JoinSpec {

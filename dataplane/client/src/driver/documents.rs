@@ -10,6 +10,7 @@ use wire::sync::Channel;
 
 use super::link::{Link, Sent};
 use crate::placement::Route;
+use crate::requests::Requests;
 use crate::session::DocumentSession;
 use crate::shared::DocumentShared;
 use crate::stats::ClientStats;
@@ -28,6 +29,7 @@ pub(super) struct Entry {
     pub(super) queued: bool,
     /// A presence message that the transport had no room for.
     presence_unsent: Option<Bytes>,
+    pub(super) requests: Requests,
     /// The node takes no presence before.
     presence_paused_until: Time,
     /// Bytes of the budget to give back.
@@ -46,6 +48,7 @@ impl Entry {
             moves: 0,
             queued: false,
             presence_unsent: None,
+            requests: Requests::default(),
             presence_paused_until: Time::ZERO,
             released: 0,
             left: Vec::new(),
@@ -63,7 +66,19 @@ impl Entry {
                 return false;
             }
         }
-        self.pump_ops(now, link, stats) && self.pump_presence(now, link)
+        self.pump_ops(now, link, stats) && self.pump_presence(now, link) && self.pump_requests(now, link)
+    }
+
+    fn pump_requests(&mut self, now: Time, link: &mut Link) -> bool {
+        while self.session.is_joined()
+            && let Some(message) = self.requests.next_message(self.shared.handle, now)
+        {
+            if link.send(Channel::Sync, message.into()) != Sent::Queued {
+                return false;
+            }
+            self.requests.mark_sent();
+        }
+        true
     }
 
     fn pump_ops(&mut self, now: Time, link: &mut Link, stats: &mut ClientStats) -> bool {
@@ -112,6 +127,7 @@ impl Entry {
         self.session.handle_disconnect(&mut self.shared.events());
         self.shared.readable.notify_one();
         self.presence_unsent = None;
+        self.requests.rewind();
         self.queued = false;
     }
 

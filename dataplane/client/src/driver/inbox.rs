@@ -87,7 +87,12 @@ impl<'a> Inbox<'a> {
             | Server::Reject { handle, .. }
             | Server::Moved { handle, .. }
             | Server::Advice { handle, .. }
+            | Server::Done { handle, .. }
+            | Server::Versions { handle, .. }
+            | Server::PastState { handle, .. }
+            | Server::Refused { handle, .. }
             | Server::Error { handle, .. } => Some(*handle),
+            Server::Past(past) => Some(past.handle),
         };
         // What comes for a document that was left, or is served elsewhere by now, is late and of no use.
         let found = handle.and_then(|handle| Some((handle, self.desk.documents.get_mut(&handle)?)));
@@ -95,6 +100,14 @@ impl<'a> Inbox<'a> {
             self.credit.add(channel, bytes);
             return;
         };
+        if is_answer(message) {
+            self.credit.add(channel, bytes);
+            let state_bytes_max = entry.session.state_bytes_max();
+            if let Some(until) = entry.requests.handle_message(self.desk.now, message, state_bytes_max) {
+                self.desk.effects.push((handle, Effect::PausedUntil(until)));
+            }
+            return;
+        }
         let shared = Arc::clone(&entry.shared);
         let mut events = shared.events();
         let outcome = entry.session.handle_message(self.desk.now, message, &mut events, self.desk.stats);
@@ -117,6 +130,18 @@ impl<'a> Inbox<'a> {
     }
 }
 
+/// Whether a message answers a request.
+const fn is_answer(message: &Server<'_>) -> bool {
+    matches!(
+        message,
+        Server::Done { .. }
+            | Server::Versions { .. }
+            | Server::Past(_)
+            | Server::PastState { .. }
+            | Server::Refused { .. }
+    )
+}
+
 /// What an effect changes for the messages behind it in the same packet.
 fn apply(
     effect: &Effect,
@@ -135,11 +160,13 @@ fn apply(
         Effect::PausedUntil(_) | Effect::PresencePausedUntil(_) | Effect::Advised { .. } => 0,
         Effect::Moved { .. } | Effect::Rejoin | Effect::RejoinAfter(_) => {
             entry.session.handle_disconnect(events);
+            entry.requests.rewind();
             0
         }
         Effect::Closed { code, text } => {
             let reason = ClientError::DocumentClosed { code: *code, text: text.clone() };
             shared.close_document(&entry.shared, reason);
+            entry.requests.close(*code, text);
             entry.session.handle_close(*code, text, events)
         }
     }

@@ -37,6 +37,7 @@ struct Logged {
     sequence: u64,
     op_id: Guuid,
     payload: Vec<u8>,
+    is_deletion: bool,
 }
 
 /// What survives a kill, and what a test sets.
@@ -84,6 +85,7 @@ impl AppendLog for Log {
             sequence: op.sequence,
             op_id: op.op_id,
             payload: op.payload.to_vec(),
+            is_deletion: op.is_deletion,
         });
         self.lsn += 1;
         Ok(self.lsn)
@@ -185,12 +187,12 @@ impl Machine {
                 lsn: 0,
                 unix_ms: 0,
                 payload: &op.payload,
-                is_deletion: false,
+                is_deletion: op.is_deletion,
             };
             // Nothing outlives a node but its log.
             sync.handle_recovered(&op, &mut |_| Ok(None)).unwrap();
         }
-        sync.finish_recovery(starts, 0);
+        sync.finish_recovery(starts, 0).unwrap();
         let log = Log { disk: Arc::clone(disk), pending: Vec::new(), lsn: 0 };
         let worker = StorageWorker::new(MemoryStore::default(), WorkerConfig::default());
         Self { socket, start: Instant::now(), endpoint, sync, log, worker }

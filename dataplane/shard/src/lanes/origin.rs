@@ -99,7 +99,7 @@ impl Forward {
             HandleChange::Opened => {}
             // Something else about an open document may be refused.
             HandleChange::Refused if place.is_open => {}
-            HandleChange::Refused | HandleChange::Moved => self.forget(handle),
+            HandleChange::Refused | HandleChange::Closed => self.forget(handle),
         }
         None
     }

@@ -2,12 +2,14 @@
 
 mod admission;
 mod converge;
+mod deletion;
 mod hostile;
 mod joins;
 mod opaque;
 mod ops;
 mod presence;
 mod recovery;
+mod requests;
 mod slow;
 mod worker;
 
@@ -101,6 +103,13 @@ struct ModelClient {
     acked: Vec<u64>,
     rejects: Vec<(u64, Code)>,
     errors: Vec<Code>,
+    /// Requests answered: the request and the sequence.
+    done: Vec<(u32, u64)>,
+    versions: Vec<(String, u64)>,
+    /// Past states: the request, the sequence, how long the state is, what came of it.
+    pasts: Vec<(u32, u64, u64, Vec<u8>)>,
+    /// Requests refused: the request, why, when to ask again.
+    refused: Vec<(u32, Code, u32)>,
     moved: Vec<(u64, u32, String)>,
     here: BTreeMap<u64, (u32, Vec<u8>)>,
     presence_messages: usize,
@@ -122,6 +131,10 @@ impl ModelClient {
             acked: Vec::new(),
             rejects: Vec::new(),
             errors: Vec::new(),
+            done: Vec::new(),
+            versions: Vec::new(),
+            pasts: Vec::new(),
+            refused: Vec::new(),
             moved: Vec::new(),
             here: BTreeMap::new(),
             presence_messages: 0,
@@ -203,6 +216,22 @@ impl ModelClient {
                 self.moved.push((epoch, shard, address.to_owned()));
             }
             Server::Error { code, .. } => self.errors.push(code),
+            Server::Done { request, sequence, .. } => self.done.push((request, sequence)),
+            Server::Versions { versions, .. } => {
+                let entry = |found: &wire::sync::VersionEntry<'_>| (found.name.to_owned(), found.sequence);
+                self.versions = versions.iter().map(entry).collect();
+            }
+            Server::Past(past) => {
+                self.pasts.push((past.request, past.sequence, past.state_bytes, Vec::new()));
+            }
+            Server::PastState { request, bytes, .. } => {
+                let past = self.pasts.iter_mut().find(|past| past.0 == request).expect("announced");
+                past.3.extend_from_slice(bytes);
+                assert!(past.3.len() as u64 <= past.2);
+            }
+            Server::Refused { request, code, retry_after_ms, .. } => {
+                self.refused.push((request, code, retry_after_ms));
+            }
             Server::Advice { .. } => unreachable!("said by the shard that passes messages on"),
         }
     }

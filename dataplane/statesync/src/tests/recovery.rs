@@ -4,7 +4,7 @@ use super::*;
 use crate::{DocumentStore, RecoveryError};
 
 /// Another run over the same log, with the store of the first.
-fn recover(rig: &Rig) -> Rig {
+pub(super) fn recover(rig: &Rig) -> Rig {
     let mut again = Rig::new(rig.kind);
     *again.worker.store() = rig.worker.peek().clone();
     again.machine = StateSync::new(SyncConfig::default(), Placement::single_node(0, 1, 256), INCARNATION + 1);
@@ -13,7 +13,7 @@ fn recover(rig: &Rig) -> Rig {
         let store = again.worker.store();
         again.machine.handle_recovered(&op, &mut |id| store.head(id)).unwrap();
     }
-    again.machine.finish_recovery(INCARNATION + 1, rig.log.records.len() as u64);
+    again.machine.finish_recovery(INCARNATION + 1, rig.log.records.len() as u64).unwrap();
     again
 }
 
@@ -79,14 +79,16 @@ fn a_log_with_a_hole_or_a_changed_kind_is_served() {
         payload: b"x".to_vec(),
         is_deletion: false,
     };
-    let mut rig = Rig::new(DocumentKind::Opaque);
-    let mut take = |kind, sequence| {
-        rig.machine.handle_recovered(&record(kind, sequence).as_recovered(sequence), &mut |_| Ok(None))
+    let recovered = |records: [Record; 2]| {
+        let mut machine = Rig::new(DocumentKind::Opaque).machine;
+        for (lsn, record) in (1..).zip(&records) {
+            machine.handle_recovered(&record.as_recovered(lsn), &mut |_| Ok(None)).unwrap();
+        }
+        machine.finish_recovery(INCARNATION, 2).unwrap_err()
     };
-    take(DocumentKind::Opaque, 1).unwrap();
-    let hole = take(DocumentKind::Opaque, 3).unwrap_err();
+    let hole = recovered([record(DocumentKind::Opaque, 1), record(DocumentKind::Opaque, 3)]);
     assert!(matches!(hole, RecoveryError::Sequence { expected: 2, found: 3, .. }), "{hole}");
-    let kind = take(DocumentKind::Yjs, 2).unwrap_err();
+    let kind = recovered([record(DocumentKind::Opaque, 1), record(DocumentKind::Yjs, 2)]);
     assert!(matches!(kind, RecoveryError::Kind { .. }), "{kind}");
 }
 
@@ -113,7 +115,8 @@ fn a_hole_between_store_and_log_is_served() {
     let record = kept[6].as_recovered(1);
     let mut machine = StateSync::new(SyncConfig::default(), Placement::single_node(0, 1, 256), 9);
     let store = rig.worker.store();
-    let hole = machine.handle_recovered(&record, &mut |id| store.head(id)).unwrap_err();
+    machine.handle_recovered(&record, &mut |id| store.head(id)).unwrap();
+    let hole = machine.finish_recovery(9, 1).unwrap_err();
     assert!(matches!(hole, RecoveryError::Sequence { expected: 6, found: 7, .. }), "{hole}");
     store.fail(1);
     let other = Record { document: "other".to_owned(), ..kept[0].clone() };
@@ -134,7 +137,7 @@ fn an_update_in_the_log_that_does_not_decode_stops_the_document() {
         is_deletion: false,
     };
     rig.machine.handle_recovered(&record.as_recovered(1), &mut |_| Ok(None)).unwrap();
-    rig.machine.finish_recovery(INCARNATION + 1, 1);
+    rig.machine.finish_recovery(INCARNATION + 1, 1).unwrap();
     rig.pump();
     assert_eq!(rig.machine.stats().quarantined, 1);
     assert!(rig.machine.documents().all(|document| document.is_quarantined));

@@ -31,10 +31,10 @@ pub fn is_leave(message: &[u8]) -> bool {
 pub enum HandleChange {
     /// The document is open.
     Opened,
-    /// The join was refused, or something about an open document was.
+    /// The join was refused for now, or something about an open document was.
     Refused,
-    /// The document lives elsewhere: the handle is not open any more.
-    Moved,
+    /// The document lives elsewhere, or was closed: the handle is not open any more.
+    Closed,
 }
 
 /// What a node's message does to a handle. `None`: nothing.
@@ -42,11 +42,20 @@ pub enum HandleChange {
 pub fn handle_change(message: &[u8]) -> Option<(u32, HandleChange)> {
     let change = match *message.first()? {
         tag::JOINED => HandleChange::Opened,
-        tag::ERROR => HandleChange::Refused,
-        tag::MOVED => HandleChange::Moved,
+        tag::ERROR if has_retry_after(message)? => HandleChange::Refused,
+        tag::ERROR | tag::MOVED => HandleChange::Closed,
         _ => return None,
     };
     Some((client_handle(message)?, change))
+}
+
+/// Whether an error is for now only.
+fn has_retry_after(message: &[u8]) -> Option<bool> {
+    let mut reader = Reader::new(message);
+    reader.u8("message type").ok()?;
+    reader.varint32("handle").ok()?;
+    reader.varint("code").ok()?;
+    Some(reader.varint32("retry-after").ok()? > 0)
 }
 
 /// A message with another document number: what is new, then the rest as it was.
@@ -133,8 +142,10 @@ mod tests {
         assert_eq!((client_handle(&op), is_join(&op)), (Some(70_000), false));
         assert_eq!(client_handle(&[tag::OP]), None);
         assert_eq!(handle_change(&joined(1).to_vec()), Some((700, HandleChange::Opened)));
-        let error = Server::Error { handle: 9, code: Code::Forbidden, retry_after_ms: 0, text: "" }.to_vec();
-        assert_eq!(handle_change(&error), Some((9, HandleChange::Refused)));
+        for (retry_after_ms, change) in [(0, HandleChange::Closed), (300, HandleChange::Refused)] {
+            let error = Server::Error { handle: 9, code: Code::Forbidden, retry_after_ms, text: "" }.to_vec();
+            assert_eq!(handle_change(&error), Some((9, change)));
+        }
         assert_eq!(handle_change(&Server::Ack { handle: 3, counter: 3, sequence: 6 }.to_vec()), None);
     }
 }

@@ -25,6 +25,12 @@ fn client_messages() -> Vec<Client<'static>> {
         Client::Leave { handle: 9 },
         Client::Op { handle: 3, counter: 300, payload: b"update" },
         Client::Presence { handle: 3, entries: entries() },
+        Client::Delete { handle: 3, request: 70_000 },
+        Client::CreateVersion { handle: 3, request: 1, name: "before the ü" },
+        Client::ListVersions { handle: 3, request: u32::MAX },
+        Client::ReadAt { handle: 3, request: 2, at: At::Sequence(1 << 40) },
+        Client::ReadAt { handle: 3, request: 3, at: At::UnixMs(1_700_000_000_000) },
+        Client::ReadAt { handle: 3, request: 4, at: At::Version("v1") },
     ]
 }
 
@@ -48,6 +54,19 @@ fn server_messages() -> Vec<Server<'static>> {
         Server::Advice { handle: 3, epoch: 2, shard: 255 },
         Server::Error { handle: 3, code: Code::Forbidden, retry_after_ms: 0, text: "" },
         Server::Error { handle: 3, code: Code::RateLimited, retry_after_ms: 300, text: "why" },
+        Server::Done { handle: 3, request: 70_000, sequence: 9 },
+        Server::Versions { handle: 3, request: 2, versions: vec![] },
+        Server::Versions {
+            handle: 3,
+            request: 2,
+            versions: vec![
+                VersionEntry { name: "v1", sequence: 3, unix_ms: 1_700_000_000_000 },
+                VersionEntry { name: "ü", sequence: 300, unix_ms: 0 },
+            ],
+        },
+        Server::Past(Past { handle: 3, request: 2, sequence: 5, state_bytes: 1 << 33, state_vector: &[0] }),
+        Server::PastState { handle: 3, request: 2, bytes: b"state" },
+        Server::Refused { handle: 3, request: 2, code: Code::DocumentBusy, retry_after_ms: 20, text: "why" },
     ]
 }
 
@@ -88,6 +107,22 @@ fn a_cut_or_changed_message_panics() {
 fn a_presence_count_takes_memory_before_it_is_true() {
     let message = [tag::PRESENCE, 0, 0x8f, 0x4e];
     assert!(Client::decode(&message).is_err());
+}
+
+#[test]
+fn a_version_count_takes_memory_before_it_is_true() {
+    assert!(Server::decode(&[tag::VERSIONS, 0, 0, 0xff, 0x07, 1, b'a', 0, 0]).is_err());
+    assert!(Server::decode(&[tag::VERSIONS, 0, 0, 1, 1, b'a', 0, 0]).is_ok());
+}
+
+#[test]
+fn a_version_without_or_with_an_overlong_name_is_taken() {
+    for name in ["", &"x".repeat(crate::limits::VERSION_NAME_BYTES_MAX + 1)] {
+        let named = Client::CreateVersion { handle: 1, request: 1, name };
+        assert_eq!(Client::decode(&named.to_vec()).unwrap_err().what, "version name");
+        let read = Client::ReadAt { handle: 1, request: 1, at: At::Version(name) };
+        assert!(Client::decode(&read.to_vec()).is_err());
+    }
 }
 
 #[test]
