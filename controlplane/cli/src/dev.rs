@@ -105,7 +105,7 @@ impl Appliance {
         let ready = json!({
             "event": "ready", "http": http, "control": control, "quantum": quantum.to_string(),
             "data_dir": data_dir, "shards": self.node.shard_count(), "recovered_ops": self.node.recovered_ops(),
-            "ready_ms": ready_ms, "pid": std::process::id(),
+            "recovered_ops_stored": self.node.recovered_ops_stored(), "ready_ms": ready_ms, "pid": std::process::id(),
         });
         output::print(args.output, &ready, || {
             let websocket = http.replacen("http", "ws", 1);

@@ -12,6 +12,7 @@ use server::ControlPlane;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use wire::Span;
 
 use crate::args::{ConfigArgs, Output, RoleArgs};
 use crate::transport::transport;
@@ -86,6 +87,8 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
 
 fn store_config(store: &model::config::NodeStoreConfig) -> node::NodeStoreConfig {
     node::NodeStoreConfig {
+        snapshot_after: Span::from_ms(u64::from(store.snapshot_after_ms)),
+        unload_after: Span::from_ms(u64::from(store.unload_after_ms)),
         store: node::StoreConfig {
             cache_bytes: store.cache_bytes,
             history_retention_ms: u64::from(store.history_retention_days) * DAY_MS,

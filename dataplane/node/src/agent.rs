@@ -223,9 +223,10 @@ fn log_features(shard: usize, features: &Features) {
 
 fn note(state: &mut ShardState, shard: usize, report: &Report) {
     match *report {
-        Report::Serving { documents, ops, cut_bytes } => {
-            info!(shard, documents, ops, cut_bytes, "log recovered");
+        Report::Serving { documents, ops, ops_stored, cut_bytes } => {
+            info!(shard, documents, ops, ops_stored, cut_bytes, "log recovered");
             state.recovered_ops = ops;
+            state.recovered_ops_stored = ops_stored;
             state.serving = true;
         }
         Report::Ready => state.ready = true,

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use docstore::StoreConfig;
 use rt::ZeroCopySend;
 use shard::IdlePolicy;
-use statesync::WorkerConfig;
+use statesync::{SyncConfig, WorkerConfig};
+use wire::Span;
 
 /// The longest that an op waits for others under load before the log is written, microseconds, unless told otherwise.
 pub const COMMIT_DELAY_US_MAX: u32 = 500;
@@ -84,6 +85,10 @@ impl Default for NodeLogConfig {
 /// How the documents of each shard are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeStoreConfig {
+    /// How long a document has ops that only the log holds before it is stored.
+    pub snapshot_after: Span,
+    /// How long a document that nobody uses stays in memory.
+    pub unload_after: Span,
     /// How the store is opened, and what it keeps.
     pub store: StoreConfig,
     /// Memory for integrated documents that are likely to be merged again, bytes.
@@ -93,7 +98,13 @@ pub struct NodeStoreConfig {
 impl Default for NodeStoreConfig {
     fn default() -> Self {
         let worker = WorkerConfig::default();
-        Self { store: StoreConfig::default(), merge_cache_bytes: worker.materialized_bytes_max }
+        let sync = SyncConfig::default();
+        Self {
+            snapshot_after: sync.snapshot_after,
+            unload_after: sync.unload_after,
+            store: StoreConfig::default(),
+            merge_cache_bytes: worker.materialized_bytes_max,
+        }
     }
 }
 

@@ -161,6 +161,12 @@ impl Node {
         self.state.borrow().shards.iter().map(|shard| shard.recovered_ops).sum()
     }
 
+    /// How many of them the store had as well, so that the log was not needed for them.
+    #[must_use]
+    pub fn recovered_ops_stored(&self) -> u64 {
+        self.state.borrow().shards.iter().map(|shard| shard.recovered_ops_stored).sum()
+    }
+
     /// A source of the node's figures in Prometheus' text format.
     pub fn metrics(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let state = self.state.clone();

@@ -128,6 +128,16 @@ impl ShardPlan {
         }
     }
 
+    /// Until the control plane pushes its settings.
+    fn sync_config(&self) -> SyncConfig {
+        SyncConfig {
+            snapshot_after: self.config.store.snapshot_after,
+            unload_after: self.config.store.unload_after,
+            log_bytes_max: self.config.log.bytes_max,
+            ..SyncConfig::default()
+        }
+    }
+
     /// The number of this run of the log.
     fn incarnation(&self, recovered: &Recovered) -> u64 {
         (recovered.position.incarnation + 1).max(self.layout.incarnation_min)
@@ -151,7 +161,7 @@ impl ShardPlan {
         };
         let shards = self.layout.shards as u32;
         let placement = Placement::single_node(self.shard as u32, shards, PARTITIONS_UNTIL_TOLD);
-        let mut sync = StateSync::new(SyncConfig::default(), placement, 0);
+        let mut sync = StateSync::new(self.sync_config(), placement, 0);
         let mut refused = None;
         let mut progress = RecoveryProgress::new(self.shard, self.log_dir.bytes()?);
         let mut opened_unix_ms = 0;
@@ -185,7 +195,12 @@ impl ShardPlan {
         finished.map_err(|error| untrusted(error.to_string()))?;
         let stats = sync.stats();
         let cut_bytes = recovered.repair.as_ref().map_or(0, |repair| repair.range.end - repair.range.start);
-        let report = Report::Serving { documents: stats.documents, ops: stats.ops_recovered, cut_bytes };
+        let report = Report::Serving {
+            documents: stats.documents,
+            ops: stats.ops_recovered,
+            ops_stored: stats.ops_recovered_stored,
+            cut_bytes,
+        };
         // The ring is new: there is room.
         let _ = link.reports.try_push(LoopReport::Shard(report));
         (link.notify)();
@@ -206,7 +221,7 @@ impl ShardPlan {
                 send_buffer_bytes_max,
                 ..EndpointLimits::default()
             },
-            sync: SyncConfig::default(),
+            sync: self.sync_config(),
             commit_delay_max: Span::from_us(u64::from(self.config.commit_delay_us_max)),
             entropy,
             reset_key: self.reset_key,

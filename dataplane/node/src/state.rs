@@ -19,6 +19,8 @@ pub(crate) struct ShardState {
     pub(crate) ready: bool,
     pub(crate) drained: bool,
     pub(crate) recovered_ops: u64,
+    /// Of these, in the store as well.
+    pub(crate) recovered_ops_stored: u64,
     /// Why its store takes no writes; `None`: it does.
     pub(crate) store_failure: Option<String>,
     /// What it reported last.

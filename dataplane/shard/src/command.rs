@@ -51,6 +51,8 @@ pub enum Report {
         documents: u64,
         /// Ops recovered.
         ops: u64,
+        /// Of these, in the store as well.
+        ops_stored: u64,
         /// Bytes of an unfinished write that were cut from the log's end.
         cut_bytes: u64,
     },

@@ -110,6 +110,7 @@ impl StateSync {
             return Ok(());
         }
         if op.sequence <= found.stored_sequence {
+            self.stats.ops_recovered_stored += 1;
             return Ok(());
         }
         let expected = found.sequence + 1;

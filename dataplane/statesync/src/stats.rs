@@ -103,6 +103,8 @@ counters! {
         writers_forgotten,
         /// Ops recovered from the log.
         ops_recovered,
+        /// Of these, passed over because the store has them.
+        ops_recovered_stored,
         gauges:
         /// Connections now.
         connections,

@@ -12,9 +12,11 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet};
 use wire::Access;
 
 use crate::content::Sizes;
+use crate::damage::Damage;
 use crate::error::ChaosError;
+use crate::figures::{Figures, segments_removed};
 use crate::ledger::{Account, Ledger};
-use crate::node::{Node, NodeCommand, Ready};
+use crate::node::{Node, NodeCommand, NotReady, Ready};
 use crate::people::{self, Stage, Writer};
 use crate::program::Program;
 use crate::report::{Report, percentile_ms};
@@ -34,6 +36,8 @@ const DOCUMENTS: [(&str, DocumentKind, usize, Sizes, u32); 3] = [
 const VISITS_OF_OLD: u64 = 6;
 /// So many kills lie between two comparisons of all readers.
 const KILLS_PER_AUDIT: u64 = 20;
+/// In the end, a bit of the log is changed so many times.
+const DAMAGES: u64 = 8;
 /// Everything is acknowledged, and everybody has it, so soon after the last op.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often to look whether it is so.
@@ -45,6 +49,8 @@ const UNSEEN_PERCENT: u64 = 25;
 const AT_START_US_MAX: u64 = 80_000;
 const UNSEEN_US_MAX: u64 = 150_000;
 const SEEN_US_MAX: u64 = 250_000;
+/// A life that is asked what the node did lasts so much longer: what it says is two seconds old at the most.
+const ASKED_AFTER: Duration = Duration::from_millis(2_200);
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -125,7 +131,7 @@ impl Run {
     async fn begin(mut command: NodeCommand, options: &CampaignOptions) -> Result<Self, ChaosError> {
         let began = Instant::now();
         let mut node = command.start()?;
-        let (ready, _) = node.ready(&command).await.map_err(ChaosError::Program)?;
+        let (ready, _) = node.ready(&command).await.map_err(|why| ChaosError::Program(why.to_string()))?;
         command.keep_addresses(&ready);
         let ledger = Rc::new(Ledger::new());
         let stage = Rc::new(Stage {
@@ -213,6 +219,9 @@ impl Run {
         if !self.has_failed() {
             self.audit().await;
         }
+        if !self.has_failed() {
+            self.distrust().await?;
+        }
         Ok(self.finish())
     }
 
@@ -235,6 +244,7 @@ impl Run {
         self.begin_visits();
         if is_audit_due {
             self.audit().await;
+            self.ask().await;
         } else if draw < AT_START_PERCENT + UNSEEN_PERCENT {
             return self.wait(UNSEEN_US_MAX).await;
         } else {
@@ -253,14 +263,15 @@ impl Run {
             return;
         }
         match self.node.ready(&self.command).await {
-            Ok((Ready { recovered_ops, .. }, after)) => {
-                self.report.recovered_ops = recovered_ops;
+            Ok((Ready { recovered_ops, recovered_ops_stored, .. }, after)) => {
+                self.report.recovered_ops += recovered_ops;
+                self.report.recovered_ops_stored += recovered_ops_stored;
                 self.restarts.push(after);
                 if let Some(killed) = self.killed_at.take() {
                     self.stage.ledger.serves_since(killed);
                 }
             }
-            Err(what) => self.stage.ledger.problem(what),
+            Err(why) => self.stage.ledger.problem(why.to_string()),
         }
     }
 
@@ -333,6 +344,66 @@ impl Run {
         self.stage.is_paused.set(false);
     }
 
+    /// Lets the node live on, and asks it what it has done.
+    async fn ask(&mut self) {
+        tokio::time::sleep(ASKED_AFTER).await;
+        match Figures::ask(self.command.http()).await {
+            Ok(Figures { loads, snapshots, unloads }) => {
+                self.report.lives_asked += 1;
+                self.report.loads += loads;
+                self.report.snapshots += snapshots;
+                self.report.unloads += unloads;
+            }
+            Err(error) => self.stage.ledger.problem(format!("the node's metrics: {error}")),
+        }
+    }
+
+    /// Changes bits of the log, one at a time, while nobody writes.
+    async fn distrust(&mut self) -> Result<(), ChaosError> {
+        self.stage.is_paused.set(true);
+        // What its start writes is the end of the log now: no op is in the last batch, where a change cannot be told from a
+        // write that a kill left unfinished.
+        self.kill_and_start().await?;
+        for _ in 0..DAMAGES {
+            self.come_up().await;
+            if !self.has_failed() {
+                self.start_over_damage().await?;
+            }
+        }
+        self.come_up().await;
+        if !self.has_failed() {
+            self.audit().await;
+        }
+        Ok(())
+    }
+
+    /// Changes a bit of the log. Either the node refuses to start, and the bit is put right, or nothing is lost.
+    async fn start_over_damage(&mut self) -> Result<(), ChaosError> {
+        self.node.kill(&self.command).await?;
+        let directory = self.command.data_dir.clone();
+        let failed = |error| ChaosError::Data { path: directory.clone(), error };
+        let damage = Damage::inflict(&directory, &mut self.random).map_err(failed)?;
+        self.node = self.command.start()?;
+        let Some(damage) = damage else { return Ok(()) };
+        self.report.damages += 1;
+        match self.node.ready(&self.command).await {
+            Ok(_) => {
+                self.begin_visits();
+                self.end_visits().await;
+                if self.has_failed() {
+                    self.stage.ledger.problem(format!("that was after {} had changed", damage.in_words()));
+                }
+            }
+            Err(NotReady::Ended(_)) => {
+                self.report.damages_refused += 1;
+                damage.undo().map_err(failed)?;
+                self.node = self.command.start()?;
+            }
+            Err(why) => self.stage.ledger.problem(format!("{why}: {}", damage.in_words())),
+        }
+        Ok(())
+    }
+
     fn is_settled(&self) -> bool {
         let ledger = &self.stage.ledger;
         ledger.applied() == ledger.acknowledged()
@@ -372,6 +443,7 @@ impl Run {
         report.restart_p99_ms = percentile_ms(&mut self.restarts, 0.99);
         report.outage_p50_ms = percentile_ms(&mut outages, 0.5);
         report.outage_p99_ms = percentile_ms(&mut outages, 0.99);
+        report.segments_removed = segments_removed(&self.command.data_dir);
         report.disk_bytes = self.command.disk_bytes();
         report.elapsed_s = self.began.elapsed().as_secs_f64();
         report.problems = ledger.take_problems();

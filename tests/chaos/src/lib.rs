@@ -3,7 +3,7 @@
 //!
 //! What must hold, whatever the moment of a kill: the node starts over its data again; every op that was acknowledged is in
 //! its document, as it was sent; the ops of a writer are there without a gap and in order; a reader that has lived through all
-//! of it has what the node has.
+//! of it has what the node has. In the end bits of its log are changed: it refuses to start, or has lost nothing.
 //!
 //! The seed decides what is written, where, how much of it, and when the kills come; how threads and processes are scheduled
 //! it does not decide.
@@ -11,7 +11,9 @@
 mod campaign;
 mod cli;
 mod content;
+mod damage;
 mod error;
+mod figures;
 mod ledger;
 mod node;
 mod people;

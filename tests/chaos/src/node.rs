@@ -41,6 +41,20 @@ pub(crate) struct Node {
     is_ready: bool,
 }
 
+/// Why it does not serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotReady {
+    /// It has ended; the last that it said.
+    #[error("the node does not start over its data:\n{0}")]
+    Ended(String),
+    /// It takes too long.
+    #[error("the node is not ready after {READY_TIMEOUT:?}:\n{0}")]
+    TooSlow(String),
+    /// What it said makes no sense.
+    #[error("cannot understand what the node said when it was ready: {0}: {1}")]
+    Unreadable(serde_json::Error, String),
+}
+
 /// What the node says when it is ready.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Ready {
@@ -48,6 +62,7 @@ pub(crate) struct Ready {
     pub(crate) control: String,
     quantum: String,
     pub(crate) recovered_ops: u64,
+    pub(crate) recovered_ops_stored: u64,
 }
 
 impl NodeCommand {
@@ -90,8 +105,13 @@ impl NodeCommand {
 
     /// From now on it is started at the addresses that it has.
     pub(crate) fn keep_addresses(&mut self, ready: &Ready) {
-        let host_and_port = |url: &str| url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         self.addresses = [ready.quantum.clone(), host_and_port(&ready.http), host_and_port(&ready.control)];
+    }
+
+    /// HOST:PORT where its metrics are.
+    pub(crate) fn http(&self) -> &str {
+        let [_, http, _] = &self.addresses;
+        http
     }
 
     /// The last that the node said.
@@ -116,20 +136,19 @@ impl NodeCommand {
     }
 }
 
+fn host_and_port(url: &str) -> String {
+    url.trim_start_matches("http://").trim_end_matches('/').to_owned()
+}
+
 impl Node {
-    /// Waits until it serves; how long that took since its start. An error in words: it does not start over its data.
-    pub(crate) async fn ready(&mut self, command: &NodeCommand) -> Result<(Ready, Duration), String> {
+    /// Waits until it serves; how long that took since its start.
+    pub(crate) async fn ready(&mut self, command: &NodeCommand) -> Result<(Ready, Duration), NotReady> {
         let line = match timeout(READY_TIMEOUT, self.lines.next_line()).await {
             Ok(Ok(Some(line))) => line,
-            Ok(_) => return Err(format!("the node does not start again:\n{}", command.last_words())),
-            Err(_) => {
-                return Err(format!(
-                    "the node is not ready after {READY_TIMEOUT:?}:\n{}",
-                    command.last_words()
-                ));
-            }
+            Ok(_) => return Err(NotReady::Ended(command.last_words())),
+            Err(_) => return Err(NotReady::TooSlow(command.last_words())),
         };
-        let ready = serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))?;
+        let ready = serde_json::from_str(&line).map_err(|error| NotReady::Unreadable(error, line))?;
         self.is_ready = true;
         Ok((ready, self.started.elapsed()))
     }

@@ -11,6 +11,7 @@ use aetherflow_client::{
 };
 use netem::Random;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use wire::{Access, Grant};
 
 use crate::content::{OpName, Sizes, Typist, words};
@@ -79,6 +80,14 @@ struct Desk {
     typist: Option<Typist>,
     /// Counters of the client, and the op's number in the document.
     sent: Rc<RefCell<VecDeque<(u64, u32)>>>,
+    listening: AbortHandle,
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // Its events would keep the document open.
+        self.listening.abort();
+    }
 }
 
 impl Writer {
@@ -162,8 +171,8 @@ impl Writer {
             sent: Rc::clone(&sent),
             waiting: Rc::clone(&self.waiting),
         };
-        tokio::task::spawn_local(listener.listen(events));
-        Ok(Desk { account: Rc::clone(account), document, typist, sent })
+        let listening = tokio::task::spawn_local(listener.listen(events)).abort_handle();
+        Ok(Desk { account: Rc::clone(account), document, typist, sent, listening })
     }
 
     /// Leaves the documents that take nothing any more and have acknowledged everything.
@@ -183,15 +192,10 @@ struct Listener {
 
 impl Listener {
     async fn listen(self, mut events: DocumentEvents) {
-        // The desk goes when all is acknowledged, and the events must not keep the document open then.
         while let Some(event) = events.next_event().await {
             let problem = match event {
                 DocumentEvent::Durable { up_to_counter, .. } => {
                     self.acknowledged(up_to_counter);
-                    let is_done = self.account.is_full() && self.sent.borrow().is_empty();
-                    if is_done && Rc::strong_count(&self.sent) == 1 {
-                        return;
-                    }
                     continue;
                 }
                 DocumentEvent::Rejected { counter, code, text } => {

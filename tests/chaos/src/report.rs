@@ -23,6 +23,10 @@ pub struct Report {
     pub ops_lost: u64,
     /// Readers who, when everything had been acknowledged, had something else than who came anew.
     pub readers_diverged: u64,
+    /// Starts over a log of which a bit had been changed, and how many of them the node refused.
+    pub damages: u64,
+    /// Of these, refused; after the others nothing was lost.
+    pub damages_refused: u64,
     /// Documents that were looked at by somebody who came anew.
     pub visits: u64,
     /// Times that nobody wrote, and all readers were compared.
@@ -35,8 +39,20 @@ pub struct Report {
     pub outage_p50_ms: f64,
     /// The same, p99.
     pub outage_p99_ms: f64,
-    /// Ops that the last start found in the log.
+    /// Ops that the starts found in the log, all together.
     pub recovered_ops: u64,
+    /// Of these, already in the store.
+    pub recovered_ops_stored: u64,
+    /// Segments of the log that were removed behind what is stored.
+    pub segments_removed: u64,
+    /// Lives that were long enough to be asked what the node did.
+    pub lives_asked: u64,
+    /// In these: documents stored.
+    pub snapshots: u64,
+    /// Documents that left memory.
+    pub unloads: u64,
+    /// Documents looked up in the store.
+    pub loads: u64,
     /// What the node has on disk in the end, bytes.
     pub disk_bytes: u64,
     /// How long it took, seconds.
@@ -72,12 +88,20 @@ impl Report {
             self.ops_lost, self.readers_diverged, self.visits, self.audits
         ));
         lines.push(format!(
+            "of {} starts over a log with a changed bit {} were refused, and the others lost nothing",
+            self.damages, self.damages_refused
+        ));
+        lines.push(format!(
             "ready after {:.0} ms p50, {:.0} ms p99; from a kill to the next acknowledgement {:.0} ms p50, {:.0} ms p99",
             self.restart_p50_ms, self.restart_p99_ms, self.outage_p50_ms, self.outage_p99_ms
         ));
         lines.push(format!(
-            "the last start read {} ops; {} bytes on disk",
-            self.recovered_ops, self.disk_bytes
+            "the starts read {} ops back, of which {} were stored already; {} segments of the log were removed; {} bytes on disk",
+            self.recovered_ops, self.recovered_ops_stored, self.segments_removed, self.disk_bytes
+        ));
+        lines.push(format!(
+            "{} lives that were asked: {} documents stored, {} unloaded, {} loaded",
+            self.lives_asked, self.snapshots, self.unloads, self.loads
         ));
         lines.join("\n") + "\n"
     }

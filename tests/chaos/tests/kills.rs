@@ -12,7 +12,10 @@ fn a_kill_loses_an_acknowledged_op_or_leaves_a_reader_behind() {
     let report = Campaign::new(program, options).run(|_, _| ()).unwrap();
     print!("{}", report.text());
     assert!(report.is_good(), "{}", report.text());
-    assert_eq!(report.kills, KILLS);
+    assert_eq!(report.kills, KILLS + 1, "one more before the log is changed");
     assert!(report.kills_at_start > 0 && report.audits > 1 && report.visits > 100, "{report:?}");
+    assert!(report.damages == 8 && report.damages_refused > 0, "{report:?}");
+    assert!(report.recovered_ops_stored > 0 && report.snapshots > 0 && report.loads > 0, "{report:?}");
+    assert!(report.unloads > 0, "{report:?}");
     assert!(report.ops_acknowledged > 1_000 && report.documents > 11, "{report:?}");
 }

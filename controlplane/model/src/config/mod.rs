@@ -158,6 +158,10 @@ const fn any(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
 }
 
+/// The size of a log segment: room for the largest batch, and for what one file system takes as a file.
+const LOG_SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 8 << 20..=4 << 30;
+/// The length of a log that has documents stored: two of the smallest segments and more.
+const LOG_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 40;
 /// The rarest that a shard's turns are timed: at some 300,000 turns a second still every few seconds.
 const STAGE_SAMPLE_TURNS_MAX: u32 = 1_000_000;
 /// The least that a shard may hold of what cannot be delivered yet: two connections that use all their credit.
@@ -283,8 +287,8 @@ impl NodeConfig {
         transport.integer("send_buffer_bytes_max", &mut self.send_buffer_bytes_max, buffers)?;
         transport.finish()?;
         let mut log = section.section("log")?;
-        log.integer("segment_bytes", &mut self.log_segment_bytes, 16 << 20..=4 << 30)?;
-        log.integer("bytes_max", &mut self.log_bytes_max, 64 << 20..=1 << 40)?;
+        log.integer("segment_bytes", &mut self.log_segment_bytes, LOG_SEGMENT_BYTES)?;
+        log.integer("bytes_max", &mut self.log_bytes_max, LOG_BYTES)?;
         log.integer("spare_segments_max", &mut self.log_spare_segments_max, 0..=64)?;
         log.integer("commit_delay_us_max", &mut self.log_commit_delay_us_max, 0..=COMMIT_DELAY_US_MAX)?;
         log.finish()?;
@@ -385,7 +389,13 @@ mod tests {
         for key in
             ["id", "data_dir", "listen", "advertise", "control", "shards", "idle_policy", "segment_bytes"]
                 .into_iter()
-                .chain(["cache_bytes", "merge_cache_bytes", "history_retention_days"])
+                .chain([
+                    "snapshot_after_ms",
+                    "unload_after_ms",
+                    "cache_bytes",
+                    "merge_cache_bytes",
+                    "history_retention_days",
+                ])
                 .chain(["history_bytes_per_document_max", "tombstone_retention_days"])
                 .chain(["stage_sample_turns", "commit_delay_us_max", "congestion", "fec", "fec_deadline_ms"])
                 .chain(["fec_overhead_percent_max", "keep_alive_ms", "key_update_packets"])

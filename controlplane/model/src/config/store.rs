@@ -7,6 +7,8 @@ use super::reader::Section;
 const CACHE_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 30;
 /// Integrated documents that a storage thread holds for its next job.
 const MERGE_CACHE_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 30;
+/// When documents are stored and unloaded: from as often as a test wants it to an hour.
+const AFTER_MS: std::ops::RangeInclusive<u32> = 10..=3_600_000;
 /// Ten years: so long may history and tombstones be kept.
 const RETENTION_DAYS_MAX: u32 = 3_650;
 /// One document's history: from what a busy afternoon writes to more than anybody has.
@@ -15,6 +17,10 @@ const HISTORY_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// The settings of the stores of one node's shards. A restart applies them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeStoreConfig {
+    /// How long a document has ops that only the log holds before it is stored.
+    pub snapshot_after_ms: u32,
+    /// How long a document that nobody uses stays in memory.
+    pub unload_after_ms: u32,
     /// Memory for what was read last, by shard.
     pub cache_bytes: u64,
     /// Memory for integrated documents that are likely to be merged again, by shard.
@@ -30,6 +36,8 @@ pub struct NodeStoreConfig {
 impl Default for NodeStoreConfig {
     fn default() -> Self {
         Self {
+            snapshot_after_ms: 30_000,
+            unload_after_ms: 60_000,
             cache_bytes: 32 << 20,
             merge_cache_bytes: 256 << 20,
             history_retention_days: 30,
@@ -41,6 +49,8 @@ impl Default for NodeStoreConfig {
 
 impl NodeStoreConfig {
     pub(super) fn read(&mut self, mut section: Section<'_>) -> Result<(), ConfigError> {
+        section.integer("snapshot_after_ms", &mut self.snapshot_after_ms, AFTER_MS)?;
+        section.integer("unload_after_ms", &mut self.unload_after_ms, AFTER_MS)?;
         section.integer("cache_bytes", &mut self.cache_bytes, CACHE_BYTES)?;
         section.integer("merge_cache_bytes", &mut self.merge_cache_bytes, MERGE_CACHE_BYTES)?;
         let days = 0..=RETENTION_DAYS_MAX;
