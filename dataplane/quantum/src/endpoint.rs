@@ -224,7 +224,7 @@ impl Endpoint {
             slot.connection.handle_address_change(now, from, datagram.len(), &entropy);
         }
         self.settle_ids(now, key);
-        self.touch(key);
+        self.touch(now, key);
         self.keep_receive_budget(now);
     }
 
@@ -247,7 +247,7 @@ impl Endpoint {
             slot.connection.handle_timeout(now);
             let key = slot.connection.key();
             self.settle_ids(now, key);
-            self.touch(key);
+            self.touch(now, key);
         }
     }
 
@@ -314,21 +314,28 @@ impl Endpoint {
                 self.stats.datagrams_sent += train.datagrams as u64;
                 self.ahead = if is_behind { 0 } else { self.ahead.saturating_add(1) };
                 self.burst += train.datagrams;
-                if self.burst >= BURST_DATAGRAMS {
+                if !slot.connection.may_transmit(now) {
+                    // While it is in the caches: it need not be asked again.
+                    self.end_turn(is_behind);
+                } else if self.burst >= BURST_DATAGRAMS {
                     self.burst = 0;
                     list.rotate_left(1);
                 }
                 return Some((remote, train));
             }
-            if is_behind {
-                slot.is_behind = false;
-            } else {
-                slot.is_ready = false;
-            }
-            list.pop_front();
-            self.burst = 0;
-            let list = if is_behind { &self.behind } else { &self.ready };
-            self.prefetch_next(list);
+            self.end_turn(is_behind);
+        }
+    }
+
+    /// The first connection of a list has nothing more to send.
+    fn end_turn(&mut self, is_behind: bool) {
+        self.burst = 0;
+        let list = if is_behind { &mut self.behind } else { &mut self.ready };
+        let Some(key) = list.pop_front() else { return };
+        let list = if is_behind { &self.behind } else { &self.ready };
+        self.prefetch_next(list);
+        if let Some(slot) = self.slot_mut(key) {
+            *(if is_behind { &mut slot.is_behind } else { &mut slot.is_ready }) = false;
             self.settle(key);
         }
     }
@@ -409,7 +416,9 @@ impl Endpoint {
     pub fn consume(&mut self, key: ConnectionKey, channel: Channel, bytes: usize) {
         if let Some(slot) = self.slot_mut(key) {
             slot.connection.consume(channel, bytes);
-            self.mark_ready(key);
+            if slot.connection.has_credit_update() {
+                self.mark_ready(key);
+            }
         }
     }
 
@@ -417,7 +426,7 @@ impl Endpoint {
     pub fn close(&mut self, now: Time, key: ConnectionKey, code: u16, reason: &str) {
         if let Some(slot) = self.slot_mut(key) {
             slot.connection.close(now, code, reason);
-            self.touch(key);
+            self.touch(now, key);
         }
     }
 
@@ -425,7 +434,7 @@ impl Endpoint {
     pub fn finish(&mut self, now: Time, key: ConnectionKey, code: u16, reason: &str, deadline: Time) {
         if let Some(slot) = self.slot_mut(key) {
             slot.connection.finish(now, code, reason, deadline);
-            self.touch(key);
+            self.touch(now, key);
         }
     }
 
@@ -491,7 +500,7 @@ impl Endpoint {
     }
 
     /// Something has happened to a connection: it may have events, and something to send.
-    fn touch(&mut self, key: ConnectionKey) {
+    fn touch(&mut self, now: Time, key: ConnectionKey) {
         self.take_events(key);
         let Some(slot) = self.slots.get_mut(key.slot()).filter(|slot| slot.connection.key() == key) else {
             return;
@@ -504,7 +513,15 @@ impl Endpoint {
         self.receive_budget.change(slot.held_bytes, held_bytes);
         slot.held_bytes = held_bytes;
         slot.settle_queued(&mut self.send_budget);
-        self.mark_ready(key);
+        if slot.is_ready {
+            return;
+        }
+        if slot.connection.may_transmit(now) {
+            slot.is_ready = true;
+            self.ready.push_back(key);
+        } else if let Some(at) = slot.connection.poll_timeout() {
+            self.timers.set_at_latest(key.slot(), at);
+        }
     }
 
     /// A connection may have ids to take up or to forget (`PROTOCOL.md`, section "Connection ids").

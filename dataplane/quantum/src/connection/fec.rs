@@ -126,6 +126,11 @@ impl Connection {
         }
     }
 
+    /// Whether repairs may be due.
+    pub(super) const fn has_repairs(&self) -> bool {
+        self.fec.sender.is_some()
+    }
+
     /// When the next repair is due.
     pub(super) fn fec_timeout(&self) -> Option<Time> {
         self.fec.sender.as_ref()?.timeout()

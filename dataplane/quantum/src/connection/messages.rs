@@ -130,6 +130,11 @@ impl Connection {
         self.receive_channels.consume(channel, bytes as u64);
     }
 
+    /// Whether the peer is to be told that it may send more.
+    pub(crate) fn has_credit_update(&self) -> bool {
+        self.receive_channels.has_credit_update()
+    }
+
     /// Counts what has become of messages, and releases their memory.
     pub(super) fn settle_tally(&mut self, tally: Tally) {
         self.stats.messages_expired += tally.expired;

@@ -114,6 +114,19 @@ impl Connection {
         self.transmit(now, buffer, false)
     }
 
+    /// Whether there may be something to send now. When not, there is nothing until something comes or is queued, or a
+    /// timer is due.
+    pub(crate) fn may_transmit(&self, now: Time) -> bool {
+        self.state != State::Established
+            || self.paths.is_some()
+            || self.node_handshake.as_ref().is_some_and(|handshake| handshake.is_reply_due)
+            || self.send_channels.has_unsent()
+            || self.has_signs()
+            || self.mtu.probe_due().is_some()
+            || self.acks.is_due(now)
+            || self.has_repairs()
+    }
+
     fn transmit(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
         let length = match self.state {
             State::Handshaking => self.transmit_initial(now, buffer),
@@ -277,8 +290,12 @@ impl Connection {
 
     /// Whether there is anything but acknowledgements to send.
     fn has_data(&self) -> bool {
+        self.has_messages() || self.has_signs()
+    }
+
+    /// Whether the peer is to be told anything that is neither message nor acknowledgement.
+    fn has_signs(&self) -> bool {
         self.ping_due
-            || self.has_messages()
             || self.receive_channels.has_credit_update()
             || self.is_id_frame_due()
             || self.is_finish_due()

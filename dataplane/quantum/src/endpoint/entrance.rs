@@ -200,7 +200,7 @@ impl Endpoint {
         self.stats.connections_opened += 1;
         self.half_open += 1;
         self.by_id.insert(initial.id, key);
-        self.touch(key);
+        self.touch(now.mono, key);
         self.keep_receive_budget(now.mono);
         Ok(())
     }
