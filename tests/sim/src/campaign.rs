@@ -9,11 +9,24 @@ use serde::Serialize;
 use crate::invariants::Violation;
 use crate::scenario::Scenario;
 use crate::trace::{self, Trace};
+use crate::whole_node;
 use crate::world::World;
+
+/// What worlds are of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Kind {
+    /// The transport: endpoints and connections.
+    #[default]
+    Transport,
+    /// A whole node: shards, documents, logs, disks, crashes.
+    WholeNode,
+}
 
 /// A seed whose world broke an invariant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
+    /// What its world was of.
+    pub kind: Kind,
     /// The seed.
     pub seed: u64,
     /// What was broken.
@@ -31,6 +44,18 @@ pub struct Totals {
     pub messages: u64,
     /// Virtual time, milliseconds.
     pub virtual_ms: u64,
+    /// Ops that a node has acknowledged.
+    pub acknowledged: u64,
+    /// Kills of a node, also of one that was starting.
+    pub crashes: u64,
+    /// Writes of which a crash left a part.
+    pub torn: u64,
+    /// Writes of the logs.
+    pub log_writes: u64,
+    /// Starts over logs.
+    pub starts: u64,
+    /// Starts that were refused, and rightly so: the disk had damaged what was acknowledged.
+    pub refusals: u64,
 }
 
 /// What came out of a seed.
@@ -47,10 +72,18 @@ pub struct SeedResult {
 
 /// Lives the world of one seed.
 #[must_use]
-pub fn run_seed(seed: u64, is_traced: bool) -> SeedResult {
+pub fn run_seed(kind: Kind, seed: u64, is_traced: bool) -> SeedResult {
+    let trace = if is_traced { Trace::on() } else { Trace::off() };
+    match kind {
+        Kind::Transport => run_transport(seed, trace),
+        Kind::WholeNode => run_whole_node(seed, trace),
+    }
+}
+
+fn run_transport(seed: u64, trace: Trace) -> SeedResult {
     let scenario = Scenario::draw(seed);
-    let head = if is_traced { scenario.to_string() } else { String::new() };
-    let (outcome, lines) = World::new(scenario, if is_traced { Trace::on() } else { Trace::off() }).run();
+    let head = if trace.is_on() { scenario.to_string() } else { String::new() };
+    let (outcome, lines) = World::new(scenario, trace).run();
     SeedResult {
         violation: outcome.violation,
         digest: outcome.digest,
@@ -60,6 +93,29 @@ pub fn run_seed(seed: u64, is_traced: bool) -> SeedResult {
             datagrams: outcome.datagrams,
             messages: outcome.messages,
             virtual_ms: outcome.ended.as_us() / 1_000,
+            ..Totals::default()
+        },
+    }
+}
+
+fn run_whole_node(seed: u64, trace: Trace) -> SeedResult {
+    let (outcome, lines) = whole_node::run(seed, trace);
+    let counts = outcome.counts;
+    SeedResult {
+        violation: outcome.violation,
+        digest: outcome.digest,
+        trace: trace::print(&lines),
+        totals: Totals {
+            seeds: 1,
+            datagrams: counts.datagrams,
+            messages: counts.messages,
+            virtual_ms: counts.virtual_ms,
+            acknowledged: counts.acknowledged,
+            crashes: counts.crashes,
+            torn: counts.torn,
+            log_writes: counts.writes,
+            starts: counts.starts,
+            refusals: counts.refusals,
         },
     }
 }
@@ -67,6 +123,8 @@ pub fn run_seed(seed: u64, is_traced: bool) -> SeedResult {
 /// Which seeds to run, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Campaign {
+    /// What the worlds are of.
+    pub kind: Kind,
     /// The first.
     pub from: u64,
     /// How many.
@@ -94,12 +152,12 @@ impl Campaign {
                         if seed - self.from >= self.seeds {
                             break;
                         }
-                        let result = run_guarded(seed);
+                        let result = run_guarded(self.kind, seed);
                         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
                         let (totals, failures, told) = &mut *sum;
                         totals.add(&result.totals);
                         if let Some(violation) = result.violation {
-                            failures.push(Failure { seed, violation });
+                            failures.push(Failure { kind: self.kind, seed, violation });
                             if failures.len() >= self.failures_max {
                                 is_over.store(true, Ordering::Relaxed);
                             }
@@ -122,8 +180,8 @@ impl Campaign {
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A panic is a violation like any other.
-fn run_guarded(seed: u64) -> SeedResult {
-    std::panic::catch_unwind(|| run_seed(seed, false)).unwrap_or_else(|panic| {
+fn run_guarded(kind: Kind, seed: u64) -> SeedResult {
+    std::panic::catch_unwind(|| run_seed(kind, seed, false)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
         let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         SeedResult {
@@ -141,6 +199,12 @@ impl Totals {
         self.datagrams += other.datagrams;
         self.messages += other.messages;
         self.virtual_ms += other.virtual_ms;
+        self.acknowledged += other.acknowledged;
+        self.crashes += other.crashes;
+        self.torn += other.torn;
+        self.log_writes += other.log_writes;
+        self.starts += other.starts;
+        self.refusals += other.refusals;
     }
 }
 
@@ -148,6 +212,7 @@ impl Failure {
     /// The command that lives the world again and tells its story.
     #[must_use]
     pub fn command(&self) -> String {
-        format!("cargo run --release -p sim -- --seed {} --trace", self.seed)
+        let kind = if self.kind == Kind::WholeNode { "--whole-node " } else { "" };
+        format!("cargo run --release -p sim -- {kind}--seed {} --trace", self.seed)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::campaign::{Campaign, Failure, Totals, run_seed};
+use crate::campaign::{Campaign, Failure, Kind, Totals, run_seed};
 
 /// Failures after which a run of many seeds stops.
 const FAILURES_MAX: usize = 200;
@@ -15,6 +15,9 @@ const FAILURES_MAX: usize = 200;
 /// Runs the worlds of many seeds, or of one.
 #[derive(Args, Clone, Debug)]
 pub struct SeedArgs {
+    /// Worlds of a whole node, with documents, logs, disks and crashes, instead of the transport alone.
+    #[arg(long)]
+    pub whole_node: bool,
     /// How many seeds to run.
     #[arg(long, default_value_t = 1_000, conflicts_with = "seed")]
     pub seeds: u64,
@@ -54,8 +57,12 @@ impl SeedArgs {
         }
     }
 
+    const fn kind(&self) -> Kind {
+        if self.whole_node { Kind::WholeNode } else { Kind::Transport }
+    }
+
     fn run_one(&self, seed: u64) -> ExitCode {
-        let result = run_seed(seed, self.trace);
+        let result = run_seed(self.kind(), seed, self.trace);
         print(&result.trace);
         let digest = format!("{:016x}", result.digest);
         match self.output {
@@ -78,6 +85,7 @@ impl SeedArgs {
         let started = Instant::now();
         let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let campaign = Campaign {
+            kind: self.kind(),
             from: self.from,
             seeds: self.seeds,
             time_max: Duration::MAX,
@@ -127,6 +135,17 @@ impl SeedArgs {
             totals.virtual_ms as f64 / 1e3,
             failures.len()
         ));
+        if self.whole_node {
+            print(&format!(
+                "{} ops acknowledged in {} log writes; {} crashes, {} writes torn; {} starts, {} rightly refused\n",
+                totals.acknowledged,
+                totals.log_writes,
+                totals.crashes,
+                totals.torn,
+                totals.starts,
+                totals.refusals
+            ));
+        }
     }
 }
 

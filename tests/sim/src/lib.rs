@@ -5,19 +5,22 @@
 //! *scenario*); what must hold in it are the [`Invariant`]s. `sim --seeds 10000` lives so many worlds; `sim --seed N
 //! --trace` tells one of them as a story.
 
+mod agenda;
 mod campaign;
 mod cli;
 mod content;
 mod datagram;
 mod digest;
+mod disk;
 mod draw;
 mod invariants;
 pub mod latency;
 mod scenario;
 pub mod story;
 mod trace;
+mod whole_node;
 mod world;
 
-pub use campaign::{Campaign, Failure, SeedResult, Totals, run_seed};
+pub use campaign::{Campaign, Failure, Kind, SeedResult, Totals, run_seed};
 pub use cli::{Output, SeedArgs};
 pub use invariants::{Invariant, Violation};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sim::{Campaign, run_seed};
+use sim::{Campaign, Kind, run_seed};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 1_500;
@@ -17,6 +17,7 @@ fn setting(name: &str) -> Option<u64> {
 fn an_invariant_does_not_hold() {
     let seconds = setting("SIM_SECONDS");
     let campaign = Campaign {
+        kind: Kind::Transport,
         from: setting("SIM_FROM").unwrap_or(0),
         seeds: setting("SIM_SEEDS").unwrap_or(SEEDS),
         time_max: seconds.map_or(Duration::MAX, Duration::from_secs),
@@ -40,10 +41,10 @@ fn an_invariant_does_not_hold() {
 #[test]
 fn a_seed_lives_two_lives() {
     for seed in 0..60 {
-        let [first, second] = [run_seed(seed, false), run_seed(seed, true)];
+        let [first, second] = [run_seed(Kind::Transport, seed, false), run_seed(Kind::Transport, seed, true)];
         assert_eq!(first.digest, second.digest, "seed {seed}: tracing changes what happens");
         assert_eq!(first.violation, second.violation, "seed {seed}");
-        assert_eq!(second.trace, run_seed(seed, true).trace, "seed {seed}");
+        assert_eq!(second.trace, run_seed(Kind::Transport, seed, true).trace, "seed {seed}");
     }
-    assert_ne!(run_seed(1, false).digest, run_seed(2, false).digest);
+    assert_ne!(run_seed(Kind::Transport, 1, false).digest, run_seed(Kind::Transport, 2, false).digest);
 }

@@ -43,6 +43,18 @@ pub enum Invariant {
     NothingLeft,
     /// Nothing panics.
     NoPanic,
+    /// What was acknowledged to a client is in the log and in the document, whatever has crashed since.
+    AcknowledgedKept,
+    /// No op is in a document twice.
+    AppliedOnce,
+    /// A document's ops are numbered without a gap, and shown in this order.
+    OrderedWhole,
+    /// In the end all who have a document open have the same.
+    SameForAll,
+    /// What somebody was shown of an ordered document stays as it was, whatever has crashed since.
+    NothingTakenBack,
+    /// A node starts over its log, unless the disk has damaged what was acknowledged.
+    TrustedLog,
 }
 
 impl Invariant {
@@ -64,6 +76,12 @@ impl Invariant {
             Self::DatagramSize => "datagram-size",
             Self::NothingLeft => "nothing-left",
             Self::NoPanic => "no-panic",
+            Self::AcknowledgedKept => "acknowledged-kept",
+            Self::AppliedOnce => "applied-once",
+            Self::OrderedWhole => "ordered-whole",
+            Self::SameForAll => "same-for-all",
+            Self::NothingTakenBack => "nothing-taken-back",
+            Self::TrustedLog => "trusted-log",
         }
     }
 }

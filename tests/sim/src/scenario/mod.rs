@@ -2,7 +2,7 @@
 
 mod draw;
 mod ecn_path;
-mod network;
+pub(crate) mod network;
 mod print;
 mod traffic;
 

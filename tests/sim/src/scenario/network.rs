@@ -12,7 +12,7 @@ use crate::draw::Draw;
 const RATE_BITS_PER_S_MIN: u64 = 300_000;
 
 /// A network with whatever may go wrong; at most one time of its life nothing passes, within `heal_us`.
-pub(super) fn disturbed(random: &mut Random, heal_us: u64) -> PathSpec {
+pub(crate) fn disturbed(random: &mut Random, heal_us: u64) -> PathSpec {
     if random.percent(20) {
         let preset = PRESETS[random.below(PRESETS.len() as u64) as usize];
         return preset.text.parse().expect("a preset is a network");
@@ -25,7 +25,7 @@ pub(super) fn disturbed(random: &mut Random, heal_us: u64) -> PathSpec {
 }
 
 /// The same network when nothing goes wrong any more.
-pub(super) fn healed(path: &PathSpec) -> PathSpec {
+pub(crate) fn healed(path: &PathSpec) -> PathSpec {
     let link = |link: &LinkSpec| LinkSpec {
         delay: link.delay,
         capacity: link.capacity.clone(),

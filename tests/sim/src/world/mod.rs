@@ -21,12 +21,13 @@ use netem::{Path, Random};
 use quantum::Connection;
 use wire::{Guuid, Span, Time};
 
-use self::agenda::{Agenda, Task};
+use self::agenda::Task;
 use self::attacker::Attacker;
 use self::attempt::Attempt;
 use self::inbox::Inbox;
 use self::node::Node;
 use self::taps::PacketLog;
+use crate::agenda::Agenda;
 use crate::datagram::{Datagram, Drops};
 use crate::digest::Digest;
 use crate::invariants::amplification::AmplificationWatch;
@@ -67,7 +68,7 @@ pub(crate) struct World {
     scenario: Scenario,
     client_config: Arc<quantum::Config>,
     now: Time,
-    agenda: Agenda,
+    agenda: Agenda<Task>,
     hosts: Vec<ClientHost>,
     attempts: Vec<Attempt>,
     /// Connections of clients that are not drained.
