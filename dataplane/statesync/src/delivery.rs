@@ -70,7 +70,7 @@ impl StateSync {
             }
             if std::mem::take(&mut self.subscriptions[subscription].presence_missed) {
                 for message in self.documents[slot].presence.all_and_gone(slot as u32) {
-                    self.send_presence(subscription, Channel::Sync, message);
+                    self.send_presence(subscription, message);
                 }
             }
             self.list_for_catch_up(subscription);

@@ -330,7 +330,7 @@ impl StateSync {
                 self.mark_ack_due(subscription);
             }
             for message in self.documents[slot].presence.all(slot as u32) {
-                self.send_presence(subscription, wire::sync::Channel::Sync, message);
+                self.send_presence(subscription, message);
             }
         }
         self.list_for_catch_up(subscription);

@@ -76,13 +76,14 @@ impl StateSync {
             self.stats.presence_broadcasts += 1;
             for at in 0..self.documents[slot].subscribers.len() {
                 let subscription = self.documents[slot].subscribers[at];
-                self.send_presence(subscription, Channel::Presence, message.clone());
+                self.send_presence(subscription, message.clone());
             }
         }
     }
 
-    pub(crate) fn send_presence(&mut self, subscription: usize, channel: Channel, message: Bytes) {
-        let to = self.subscriptions[subscription].key;
+    /// All of it goes one way: who is here must not come after who has gone since.
+    pub(crate) fn send_presence(&mut self, subscription: usize, message: Bytes) {
+        let (to, channel) = (self.subscriptions[subscription].key, Channel::Presence);
         let what = What::Presence { subscription };
         self.outputs.push_back(Queued { to, channel, message, what });
     }

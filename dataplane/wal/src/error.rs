@@ -54,6 +54,15 @@ pub enum Damage {
     /// A sound record of another place, file or time: a misdirected or a lost write, or files mixed up.
     #[error("a sound record that does not belong here (its {0} is wrong)")]
     OutOfPlace(&'static str),
+    /// Behind the last batch lies a record of this log that was written for another place: the disk has put it where it does not
+    /// belong, and where it belongs it is missing.
+    #[error("a sound record of another place lies at offset {at} of segment {segment}: a misdirected write")]
+    Stray {
+        /// Where it is.
+        segment: u32,
+        /// Its offset in bytes.
+        at: u64,
+    },
     /// The checksum is right, the content makes no sense.
     #[error("a sound record with an impossible content: {0}")]
     Content(&'static str),

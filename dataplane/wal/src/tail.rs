@@ -2,11 +2,13 @@
 //!
 //! The writer sends a batch only when the one before is on the disk, into blocks that hold zeros. After a
 //! crash the sectors of the last batch are therefore each as sent or still zero, and nothing follows it. All
-//! that can be explained so is a torn batch, was never acknowledged and is cut; everything else is damage.
+//! that can be explained so is a torn batch, was never acknowledged and is cut; everything else is damage. A batch
+//! that was acknowledged and went elsewhere leaves its place empty, too: a record that is not where it was written
+//! for gives it away.
 
 use crate::config::{BATCH_BYTES_LIMIT, SECTOR_BYTES};
 use crate::error::Damage;
-use crate::header::{HEADER_BYTES, MAGIC, RecordHeader, Seed};
+use crate::header::{HEADER_BYTES, MAGIC, RecordHeader, Seed, kind};
 
 /// What follows the last good batch, from where reading failed to the end of the last segment.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +55,14 @@ impl Tail {
             }
             let at = offset + at as u64;
             let header = RecordHeader::peek(here).expect("a header's worth of bytes");
-            if header.is_sound(seed) && header.is_at(segment, at) && header.batch.get() != self.batch {
+            // Anybody can make a segment start in a payload: its checksum does not know the log's id.
+            if header.kind == kind::SEGMENT || !header.is_sound(seed) {
+                continue;
+            }
+            if !header.is_at(segment, at) {
+                return Err(Damage::Stray { segment, at });
+            }
+            if header.batch.get() != self.batch {
                 return Err(Damage::Followed { segment, at });
             }
         }

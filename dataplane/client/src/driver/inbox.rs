@@ -9,6 +9,7 @@ use wire::Time;
 use wire::sync::{Channel, Server};
 
 use super::documents::{Documents, Entry};
+use super::early::EarlyPresence;
 use crate::error::ClientError;
 use crate::event_queue::{Credit, EventQueue};
 use crate::session::Effect;
@@ -39,6 +40,7 @@ pub(super) struct Inbox<'a> {
     desk: Desk<'a>,
     /// From the node's number of a document to its handle.
     numbers: &'a mut HashMap<u32, u32>,
+    early: &'a mut EarlyPresence,
     pings: &'a mut Pings,
     /// Credit to give back to the node.
     pub(super) credit: Credit,
@@ -47,8 +49,13 @@ pub(super) struct Inbox<'a> {
 }
 
 impl<'a> Inbox<'a> {
-    pub(super) fn new(desk: Desk<'a>, numbers: &'a mut HashMap<u32, u32>, pings: &'a mut Pings) -> Self {
-        Self { desk, numbers, pings, credit: Credit::default(), malformed: false }
+    pub(super) fn new(
+        desk: Desk<'a>,
+        numbers: &'a mut HashMap<u32, u32>,
+        early: &'a mut EarlyPresence,
+        pings: &'a mut Pings,
+    ) -> Self {
+        Self { desk, numbers, early, pings, credit: Credit::default(), malformed: false }
     }
 
     /// Takes one message.
@@ -59,7 +66,16 @@ impl<'a> Inbox<'a> {
             return;
         }
         match Server::decode(message) {
-            Ok(decoded) => self.take_decoded(channel, &decoded, message.len()),
+            Ok(Server::Presence { document, .. }) if !self.numbers.contains_key(&document) => {
+                self.early.keep(document, message);
+                self.credit.add(channel, message.len());
+            }
+            Ok(decoded) => {
+                self.take_decoded(channel, &decoded, message.len());
+                if let Server::Joined(joined) = decoded {
+                    self.take_early(joined.document);
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "message from the node cannot be read");
                 self.malformed = true;
@@ -74,6 +90,15 @@ impl<'a> Inbox<'a> {
         if let Some((sent, reply)) = nonce.ok().and_then(|nonce| self.pings.remove(&nonce)) {
             // Who asked may have stopped waiting.
             let _unheard = reply.send(self.desk.now.since(sent).as_duration());
+        }
+    }
+
+    /// What has overtaken the answer to a join; its credit is given back already.
+    fn take_early(&mut self, document: u32) {
+        for message in self.early.take(document) {
+            if let Ok(decoded) = Server::decode(&message) {
+                self.take_decoded(Channel::Presence, &decoded, 0);
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use wire::sync::Channel;
 use wire::{Code, Span, Time};
 
 use super::clock::{connection_id, entropy, unix_ms};
+use super::early::EarlyPresence;
 use super::inbox::{Desk, Inbox, Pings};
 use super::socket::{ReceiveBuffers, SEND_BYTES_MAX, Socket};
 use crate::backoff::Backoff;
@@ -109,6 +110,7 @@ pub(super) struct Link {
     pub(super) queued: VecDeque<u32>,
     /// From the node's number of a document to its handle.
     pub(super) numbers: HashMap<u32, u32>,
+    early: EarlyPresence,
     pub(super) pings: Pings,
     /// Asked for before there was a connection.
     pings_waiting: Vec<oneshot::Sender<Duration>>,
@@ -127,6 +129,7 @@ impl Link {
             expected: BTreeSet::new(),
             queued: VecDeque::new(),
             numbers: HashMap::new(),
+            early: EarlyPresence::default(),
             pings: Pings::new(),
             pings_waiting: Vec::new(),
             next_nonce: HEARTBEAT + 1,
@@ -191,6 +194,7 @@ impl Link {
         let pause = self.backoff.fail(entropy);
         let last = std::mem::replace(&mut self.state, State::Waiting(now + pause));
         self.numbers.clear();
+        self.early.clear();
         self.pings.clear();
         self.queued.clear();
         match last {
@@ -208,7 +212,7 @@ impl Link {
         desk: Desk<'_>,
     ) -> Result<bool, Failure> {
         let State::Open(open) = &mut self.state else { return Ok(false) };
-        let mut inbox = Inbox::new(desk, &mut self.numbers, &mut self.pings);
+        let mut inbox = Inbox::new(desk, &mut self.numbers, &mut self.early, &mut self.pings);
         open.receive(cx, buffers, now, &mut inbox)
     }
 

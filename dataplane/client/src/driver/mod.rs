@@ -8,6 +8,7 @@ mod buffers;
 mod clock;
 mod commands;
 mod documents;
+mod early;
 mod inbox;
 mod link;
 mod routing;

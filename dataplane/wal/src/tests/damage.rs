@@ -1,7 +1,7 @@
 //! Logs that must not be trusted.
 
 use super::*;
-use crate::Damage;
+use crate::{Damage, SECTOR_BYTES};
 
 /// A log over several segments with several batches, all durable.
 fn durable_log() -> Log {
@@ -176,6 +176,25 @@ fn a_lost_write_of_a_whole_batch_goes_unnoticed() {
 }
 
 #[test]
+fn a_last_batch_that_went_elsewhere_is_cut() {
+    let mut log = Log::new();
+    log.flush();
+    log.op(100);
+    let write = log.write().unwrap();
+    let at = write.at.offset as usize;
+    log.sync(write);
+    for to in [at + BLOCK_BYTES, at + 3 * SECTOR_BYTES] {
+        let mut disk = log.disk.clone();
+        let bytes = disk.segment_mut(0).unwrap();
+        bytes.copy_within(at..at + BLOCK_BYTES, to);
+        bytes[at..to.min(at + BLOCK_BYTES)].fill(0);
+        let damage = Damage::Stray { segment: 0, at: to as u64 };
+        let error = read_back(&mut disk).unwrap_err();
+        assert_eq!(error, RecoveryError::Corrupt { segment: 0, offset: at as u64, damage });
+    }
+}
+
+#[test]
 fn a_segment_of_another_log_is_taken() {
     let mut log = durable_log();
     let other = LogConfig { log_id: Guuid::new(1, [1; 10]), ..config() };
@@ -217,7 +236,8 @@ fn a_payload_that_looks_like_the_log_stops_the_node() {
         let mut header = RecordHeader {
             magic: MAGIC.into(),
             version: VERSION,
-            kind: 3,
+            // A segment start's checksum needs no id.
+            kind: if offset % 128 == 0 { 1 } else { 3 },
             batch: 99.into(),
             offset: (BLOCK_BYTES as u32 + offset).into(),
             ..RecordHeader::default()

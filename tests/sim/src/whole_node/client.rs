@@ -51,6 +51,8 @@ pub(super) struct Link {
     pub(super) retry_at: Time,
     /// Whose part a document number of the node is.
     numbers: Vec<(u32, usize)>,
+    /// Presence of documents whose numbers are not known: it has overtaken the answer to the join.
+    early: Vec<(u32, Vec<u8>)>,
     /// Read and not given back yet.
     unread: Vec<(Channel, usize)>,
 }
@@ -67,6 +69,7 @@ impl Link {
             backoff_us: BACKOFF_US.0,
             retry_at: Time::ZERO,
             numbers: Vec::new(),
+            early: Vec::new(),
             unread: Vec::new(),
         }
     }
@@ -388,6 +391,7 @@ impl World {
         link.connection = Some(connection.expect("a drawn configuration is valid"));
         link.is_touched = true;
         link.numbers.clear();
+        link.early.clear();
         link.unread.clear();
         // A socket of its own.
         link.path.rebind();
@@ -416,10 +420,15 @@ impl World {
         if !self.clients[client].is_deaf {
             self.give_credit(number);
         }
-        let Ok(message) = Server::decode(message) else {
+        self.digest.word(number as u64);
+        self.take_message(number, message)
+    }
+
+    fn take_message(&mut self, number: usize, bytes: &[u8]) -> Check {
+        let client = self.links[number].client;
+        let Ok(message) = Server::decode(bytes) else {
             return Err((Invariant::ReliableDelivery, "the node sends what does not decode".to_owned()));
         };
-        self.digest.word(number as u64);
         let part = match &message {
             Server::Joined(joined) => joined.handle as usize - 1,
             Server::Ack { handle, .. }
@@ -430,7 +439,12 @@ impl World {
             | Server::Op { document, .. }
             | Server::Presence { document, .. } => {
                 let known = self.links[number].numbers.iter().find(|(known, _)| known == document);
-                let Some(&(_, part)) = known else { return Ok(()) };
+                let Some(&(_, part)) = known else {
+                    if matches!(message, Server::Presence { .. }) {
+                        self.links[number].early.push((*document, bytes.to_vec()));
+                    }
+                    return Ok(());
+                };
                 part
             }
         };
@@ -446,6 +460,11 @@ impl World {
                 numbers.retain(|(known, found)| *known != document && *found != part);
                 numbers.push((document, part));
                 self.links[number].backoff_us = BACKOFF_US.0;
+                let early = std::mem::take(&mut self.links[number].early);
+                let (mine, others) = early.into_iter().partition(|(known, _)| *known == document);
+                self.links[number].early = others;
+                let mine: Vec<(u32, Vec<u8>)> = mine;
+                mine.iter().try_for_each(|(_, message)| self.take_message(number, message))?;
             }
             Effect::Moved { shard } => {
                 if shard >= self.plan.shards {

@@ -210,6 +210,8 @@ impl World {
         let open = Open { incarnation: position.incarnation + 1, unix_ms: unix_ms(self.now) };
         log.append_open(open).expect("the log is empty");
         let config = ShardConfig {
+            shard: number as u32,
+            shards: self.plan.shards as u32,
             transport: self.plan.transport.clone(),
             limits: EndpointLimits::default(),
             sync: self.plan.sync.clone(),

@@ -15,16 +15,17 @@ pub(super) const SETTLE_SPAN: Span = Span::from_ms(60_000);
 impl World {
     /// Asks whether all agree; if so the node is killed once more, and if they do so again it is over.
     pub(super) fn settle(&mut self) -> Check {
-        match self.find_unsettled() {
+        let documents = 0..self.plan.documents.len();
+        let unsettled = self
+            .find_unsettled()
+            .or_else(|| documents.into_iter().find_map(|document| self.check_promises(document).err()));
+        match unsettled {
             None => {}
             Some(unsettled) if self.now > self.settle_by => return Err(unsettled),
             Some(_) => {
                 self.agenda.add(self.now + SETTLE_INTERVAL, Task::Settle);
                 return Ok(());
             }
-        }
-        for document in 0..self.plan.documents.len() {
-            self.check_promises(document)?;
         }
         self.trace.say(self.now, "world", || "all agree".to_owned());
         if std::mem::replace(&mut self.has_agreed, true) {
