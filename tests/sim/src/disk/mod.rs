@@ -152,6 +152,12 @@ impl Disk {
         Ok(())
     }
 
+    /// Takes a segment away, durably.
+    pub(crate) fn remove(&mut self, segment: u32) {
+        self.segments.remove(&segment);
+        self.lost_last.retain(|(lost, _)| *lost != segment);
+    }
+
     /// Begins to write whole blocks. They are on the disk once [`sync`](Storage::sync) is called; before, a crash takes
     /// any of them.
     pub(crate) fn begin_write(&mut self, segment: u32, offset: u64, bytes: &[u8]) -> WriteFate {
@@ -216,7 +222,7 @@ impl Disk {
                 continue;
             }
             self.exchange(place, &before, |found| &mut found.meant);
-            if let Some((to, before)) = landed {
+            if let Some((to, before)) = landed.filter(|(to, _)| self.segments.contains_key(&to.0)) {
                 self.exchange(to, &before, |found| &mut found.there);
             }
         }

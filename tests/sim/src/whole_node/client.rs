@@ -434,6 +434,7 @@ impl World {
             Server::Ack { handle, .. }
             | Server::Reject { handle, .. }
             | Server::Moved { handle, .. }
+            | Server::Advice { handle, .. }
             | Server::Error { handle, .. } => *handle as usize - 1,
             Server::State { document, .. }
             | Server::Op { document, .. }
@@ -577,6 +578,7 @@ impl World {
             }
             Server::Presence { entries, .. } => format!("hears who is in {name}: {} changed", entries.len()),
             Server::Moved { shard, .. } => format!("hears that {name} is on shard {shard}"),
+            Server::Advice { shard, .. } => format!("hears that {name} is better asked for on shard {shard}"),
             Server::Error { code, text, .. } => format!("hears of {name}: {code}: {text}"),
         };
         self.say_client(client, || what);

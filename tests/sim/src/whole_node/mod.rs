@@ -6,6 +6,8 @@
 //! the node is killed once more, to see that its logs say the same.
 
 mod client;
+mod driver;
+mod lanes;
 mod node;
 mod oracle;
 mod plan;
@@ -225,6 +227,7 @@ impl World {
             self.do_task(task)?;
         }
         self.deliver()?;
+        self.carry_lanes();
         self.flush_node()?;
         (0..self.links.len()).try_for_each(|link| self.flush_link(link))
     }

@@ -1,26 +1,25 @@
 //! The node: its shards, the disks under them, and how it dies and comes back.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use quantum::{EndpointLimits, Now};
-use shard::{Command, Report, Shard, ShardConfig};
+use shard::{Command, Shard, ShardConfig};
 use statesync::{Placement, StateSync};
 use wal::memory::HeapBuffer;
-use wal::{AlignedBuffer, Body, LogPosition, LogWriter, Open, RecoverError, Write};
+use wal::{Body, LogWriter, Open, RecoverError, Recovered};
 use wire::sync::DocumentKind;
 use wire::{Ecn, Header, Span, TicketKeyRing, Time};
 
+use super::driver::Host;
+use super::lanes::Lanes;
 use super::oracle::Logged;
 use super::plan::{How, Plan};
-use super::{BUFFER_BYTES, Task, World, unix_ms};
+use super::{Task, World, unix_ms};
 use crate::disk::{Disk, DiskError};
 use crate::draw::Draw;
 use crate::invariants::{Check, Invariant};
 use netem::Random;
 
-/// A drain looks after itself so often: what ends its stages is no timer.
-const DRAIN_TICK: Span = Span::from_ms(1);
 /// How long a start without a fault takes at most, microseconds.
 const START_US_MAX: u64 = 5_000;
 /// Calls of a disk within a recovery at most, of those in which it is killed or fails.
@@ -30,36 +29,17 @@ pub(super) struct Node {
     pub(super) disks: Vec<Disk>,
     /// None: it is down.
     pub(super) shards: Option<Vec<Host>>,
+    pub(super) lanes: Lanes,
     ticket_key: [u8; 32],
     reset_key: [u8; 32],
     /// Starts so far: what was planned for an earlier life is void.
     pub(super) life: u64,
     /// A kill waits for the next write.
     pub(super) is_kill_armed: bool,
-    is_draining: bool,
+    pub(super) is_draining: bool,
     pub(super) kills_in_recovery: u64,
     /// How long it stays down after the next crash.
     down: Span,
-}
-
-/// A shard and its driver.
-pub(super) struct Host {
-    pub(super) shard: Shard<HeapBuffer>,
-    /// The disk knows of this run: clients are served.
-    pub(super) is_open: bool,
-    in_flight: Option<InFlight>,
-    waiting: Option<Write<HeapBuffer>>,
-    wanted: VecDeque<u32>,
-    preparing: Option<(u32, Time)>,
-    prepared: Vec<u32>,
-    pub(super) is_touched: bool,
-    wake: Option<Time>,
-}
-
-struct InFlight {
-    write: Write<HeapBuffer>,
-    ends: Time,
-    result: Result<(), DiskError>,
 }
 
 /// Why a node does not start.
@@ -75,6 +55,7 @@ impl Node {
         Self {
             disks: (0..plan.shards).map(disk).collect(),
             shards: None,
+            lanes: Lanes::new(plan.shards, random),
             ticket_key: random.bytes32(),
             reset_key: random.bytes32(),
             life: 0,
@@ -92,34 +73,12 @@ impl Node {
     /// The next instant at which something of it is due.
     pub(super) fn wake(&self) -> Option<Time> {
         let hosts = self.shards.iter().flatten();
-        hosts.filter_map(Host::wake).min()
+        hosts.filter_map(Host::wake).chain(self.lanes.wake()).min()
     }
 
     /// Whether all its shards serve.
     pub(super) fn is_serving(&self) -> bool {
         self.shards.as_ref().is_some_and(|hosts| hosts.iter().all(|host| host.is_open)) && !self.is_draining
-    }
-}
-
-impl Host {
-    fn new(shard: Shard<HeapBuffer>) -> Self {
-        Self {
-            shard,
-            is_open: false,
-            in_flight: None,
-            waiting: None,
-            wanted: VecDeque::new(),
-            preparing: None,
-            prepared: Vec::new(),
-            is_touched: true,
-            wake: None,
-        }
-    }
-
-    fn wake(&self) -> Option<Time> {
-        let write = self.in_flight.as_ref().map(|flight| flight.ends);
-        let segment = self.preparing.map(|(_, ends)| ends);
-        [write, segment, self.wake].into_iter().flatten().min()
     }
 }
 
@@ -195,17 +154,17 @@ impl World {
         if let Some(reason) = refused {
             return Err(StartError::Refused(reason));
         }
-        if let Some(repair) = recovered.repair {
-            let range = repair.range;
+        if let Some(repair) = &recovered.repair {
+            let range = repair.range.clone();
             self.say_node(|| format!("cuts a torn write of shard {number}: bytes {range:?}"));
         }
-        let position = recovered.position;
-        sync.finish_recovery(position.incarnation + 1);
-        Ok(self.make_shard(number, sync, position))
+        sync.finish_recovery(recovered.position.incarnation + 1);
+        Ok(self.make_shard(number, sync, &recovered))
     }
 
-    fn make_shard(&mut self, number: usize, sync: StateSync, position: LogPosition) -> Shard<HeapBuffer> {
-        let mut log = LogWriter::new(self.plan.log.clone(), position, HeapBuffer::new)
+    fn make_shard(&mut self, number: usize, sync: StateSync, recovered: &Recovered) -> Shard<HeapBuffer> {
+        let position = recovered.position;
+        let mut log = LogWriter::recovered(self.plan.log.clone(), recovered, HeapBuffer::new)
             .expect("a drawn configuration is valid");
         let open = Open { incarnation: position.incarnation + 1, unix_ms: unix_ms(self.now) };
         log.append_open(open).expect("the log is empty");
@@ -287,9 +246,10 @@ impl World {
     }
 
     /// The disks keep what they keep, and the node is started again a while later.
-    fn crash_disks(&mut self, is_kill: bool) {
+    pub(super) fn crash_disks(&mut self, is_kill: bool) {
         self.crashes += u64::from(is_kill);
         self.node.is_kill_armed = false;
+        self.node.lanes.clear();
         for number in 0..self.node.disks.len() {
             let report = self.node.disks[number].crash();
             self.torn += u64::from(report.is_torn());
@@ -319,118 +279,7 @@ impl World {
         }
     }
 
-    /// Disk, timers and datagrams of all shards.
-    pub(super) fn flush_node(&mut self) -> Check {
-        for number in 0..self.plan.shards {
-            self.finish_io(number);
-            let now = self.node_now();
-            let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return Ok(()) };
-            if host.wake.is_some_and(|at| at <= self.now) {
-                host.is_touched = true;
-                host.shard.handle_timeout(now);
-            }
-            if !std::mem::take(&mut host.is_touched) {
-                continue;
-            }
-            host.shard.run_background();
-            self.begin_io(number);
-            self.transmit(number);
-            let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return Ok(()) };
-            while let Some(report) = host.shard.poll_report() {
-                if matches!(report, Report::Drained) {
-                    host.is_open = false;
-                }
-            }
-            let due = host.shard.poll_timeout();
-            let least = if self.node.is_draining { self.now + DRAIN_TICK } else { self.now };
-            host.wake = if host.shard.is_drained() { None } else { due.map(|at| at.max(least)) };
-        }
-        let hosts = self.node.shards.iter().flatten();
-        if self.node.is_draining && hosts.into_iter().all(|host| host.shard.is_drained()) {
-            self.node.shards = None;
-            self.node.life += 1;
-            self.say_node(|| "has gone in peace".to_owned());
-            self.crash_disks(false);
-        }
-        Ok(())
-    }
-
-    /// Writes and segments whose time has come.
-    fn finish_io(&mut self, number: usize) {
-        let now = self.node_now();
-        let segment_bytes = self.plan.log.segment_bytes;
-        let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return };
-        if let Some((segment, _)) = host.preparing.take_if(|(_, ends)| *ends <= now.mono) {
-            host.is_touched = true;
-            match self.node.disks[number].prepare(segment, segment_bytes) {
-                Ok(()) => host.prepared.push(segment),
-                Err(error) => {
-                    return self.kill(&format!("stops: segment {segment} of shard {number}: {error}"));
-                }
-            }
-        }
-        let Some(flight) = host.in_flight.take_if(|flight| flight.ends <= now.mono) else { return };
-        host.is_touched = true;
-        let Write { at, buffer } = flight.write;
-        if let Err(error) = flight.result {
-            return self.kill(&format!("stops: a write of shard {number} failed: {error}"));
-        }
-        wal::Storage::sync(&mut self.node.disks[number], at.segment)
-            .expect("a disk that serves is not interrupted");
-        host.shard.handle_durable(now, at, Some(buffer));
-        host.is_open |= host.shard.is_durable() && !self.node.is_draining;
-        self.trace.say(now.mono, &format!("disk {number}"), || {
-            format!("has records {} to {}", at.first_lsn, at.last_lsn)
-        });
-    }
-
-    /// Hands the disk what there is to write.
-    fn begin_io(&mut self, number: usize) {
-        let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return };
-        while let Some(segment) = host.shard.poll_segment_wanted() {
-            host.wanted.push_back(segment);
-        }
-        let disk = &mut self.node.disks[number];
-        if host.preparing.is_none()
-            && let Some(segment) = host.wanted.pop_front()
-        {
-            host.preparing = Some((segment, self.now + disk.prepare_latency()));
-        }
-        if host.waiting.is_none() {
-            host.waiting = host.shard.poll_write(self.now);
-        }
-        let is_ready = |write: &mut Write<HeapBuffer>| host.prepared.contains(&write.at.segment);
-        let Some(write) = host.waiting.take_if(is_ready) else { return };
-        let at = write.at;
-        let fate = disk.begin_write(at.segment, at.offset, &write.buffer.as_slice()[..at.bytes]);
-        self.writes += 1;
-        self.digest.word(at.last_lsn);
-        host.in_flight = Some(InFlight { write, ends: self.now + fate.latency, result: fate.result });
-        self.trace.say(self.now, &format!("shard {number}"), || {
-            let (first, last, bytes) = (at.first_lsn, at.last_lsn, at.bytes);
-            format!("writes records {first} to {last} ({bytes} B) at {} of segment {}", at.offset, at.segment)
-        });
-        if std::mem::take(&mut self.node.is_kill_armed) {
-            let after = Span::from_us(self.random.below(fate.latency.as_us()));
-            self.agenda.add(self.now + after, Task::Kill { life: self.node.life });
-        }
-    }
-
-    /// What a shard sends goes into the networks.
-    fn transmit(&mut self, number: usize) {
-        let now = self.node_now();
-        let mut buffer = [0; BUFFER_BYTES];
-        loop {
-            let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return };
-            let Some((to, length)) = host.shard.poll_transmit(now, &mut buffer) else { return };
-            let datagram = self.datagram(&buffer[..length]);
-            if let Some((link, mapping)) = super::link_at(to) {
-                self.links[link].path.handle_down(now.mono, mapping, datagram);
-            }
-        }
-    }
-
-    fn node_now(&self) -> Now {
+    pub(super) fn node_now(&self) -> Now {
         Now { mono: self.now, unix_ms: unix_ms(self.now) }
     }
 

@@ -254,6 +254,8 @@ impl Session {
                 }
                 return Ok(Effect::Moved { shard: *shard as usize });
             }
+            // It does not heed it: whoever stays is served as well.
+            Server::Advice { .. } => {}
             Server::Error { code, text, .. } => match code {
                 Code::Draining | Code::Overloaded | Code::LogBusy => self.disconnect(now + REJOIN_SPAN),
                 _ => return Err(self.wrong(&format!("refuses it: {code}: {text}"))),
