@@ -12,7 +12,7 @@ const GUUID_BYTES: usize = 16;
 const TIME_BYTES: usize = 8;
 const SEGMENT_BODY_BYTES: usize = GUUID_BYTES + 8;
 const OPEN_BODY_BYTES: usize = 16;
-const TRIM_BODY_BYTES: usize = 16;
+const TRIM_BODY_BYTES: usize = 24;
 
 /// A segment start with its header, as it lies in the log.
 pub(crate) const SEGMENT_RECORD_BYTES: usize = record_bytes(SEGMENT_BODY_BYTES);
@@ -66,11 +66,13 @@ pub struct Open {
 
 /// Says that the segments before one are not needed any more: only when it is durable are they taken away, the oldest
 /// first, and only with it is a log believed that does not begin with segment 0. Its body: segment (4 bytes), header
-/// checksum (4), log sequence number (8).
+/// checksum (4), log sequence number (8), incarnation (8).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Trim {
     /// The first segment that is kept, and what it begins with: proves that what is found there is what was kept.
     pub kept: SegmentMark,
+    /// The incarnation that wrote this: the [`Open`] records that named it and those before may be among what goes.
+    pub incarnation: u64,
 }
 
 /// Where a segment begins in the chain of records.
@@ -160,13 +162,15 @@ impl Trim {
         body.put(&self.kept.segment.to_le_bytes());
         body.put(&self.kept.previous.to_le_bytes());
         body.put(&self.kept.first_lsn.to_le_bytes());
+        body.put(&self.incarnation.to_le_bytes());
     }
 
     fn decode(body: &mut Reader<'_>) -> Result<Self, Malformed> {
         let segment = u32::from_le_bytes(body.array("first segment kept")?);
         let previous = u32::from_le_bytes(body.array("its place in the chain")?);
         let first_lsn = u64::from_le_bytes(body.array("its first record")?);
-        Ok(Self { kept: SegmentMark { segment, previous, first_lsn } })
+        let incarnation = u64::from_le_bytes(body.array("incarnation")?);
+        Ok(Self { kept: SegmentMark { segment, previous, first_lsn }, incarnation })
     }
 }
 
@@ -267,7 +271,9 @@ impl fmt::Display for Body<'_> {
             }
             Self::Open(open) => write!(f, "open incarnation={} unix_ms={}", open.incarnation, open.unix_ms),
             Self::Trim(trim) => {
-                write!(f, "trim first_segment={} first_lsn={}", trim.kept.segment, trim.kept.first_lsn)
+                let (kept, incarnation) = (trim.kept, trim.incarnation);
+                let (segment, lsn) = (kept.segment, kept.first_lsn);
+                write!(f, "trim first_segment={segment} first_lsn={lsn} incarnation={incarnation}")
             }
             Self::Delete(delete) => {
                 f.write_str("delete ")?;

@@ -24,7 +24,7 @@ pub struct LogPosition {
     pub batch: u64,
     /// The header checksum of the last record.
     pub chain: u32,
-    /// The last incarnation that an [`Open`](crate::Open) record names; the next opening writes one more.
+    /// The last incarnation that an [`Open`](crate::Open) or [`Trim`] record names; the next opening writes one more.
     pub incarnation: u64,
 }
 
@@ -409,6 +409,7 @@ impl Recovery {
                         let damage = Damage::OutOfPlace("first segment kept");
                         return Err(RecoveryError::Corrupt { segment: self.segment, offset, damage });
                     }
+                    self.position.incarnation = self.position.incarnation.max(trim.incarnation);
                     self.trim = Some(trim);
                 }
                 Body::Op(_) | Body::Delete(_) => {}

@@ -181,7 +181,8 @@ impl<B: AlignedBuffer> LogWriter<B> {
     fn trim(&mut self) {
         let Some(kept) = self.trimming.due(self.durable_lsn) else { return };
         let header = RecordHeader { kind: kind::TRIM, ..RecordHeader::default() };
-        if let Ok(lsn) = self.append(header, Trim::BODY_BYTES, |body| Trim { kept }.encode(body)) {
+        let trim = Trim { kept, incarnation: self.next.incarnation };
+        if let Ok(lsn) = self.append(header, Trim::BODY_BYTES, |body| trim.encode(body)) {
             self.trimming.begin(kept, lsn);
         }
     }
@@ -197,7 +198,9 @@ impl<B: AlignedBuffer> LogWriter<B> {
     /// incarnation before this record is durable, or a crash could make the node use it twice.
     pub fn append_open(&mut self, open: Open) -> Result<u64, AppendError> {
         let header = RecordHeader { kind: kind::OPEN, ..RecordHeader::default() };
-        self.append(header, Open::BODY_BYTES, |body| open.encode(body))
+        let lsn = self.append(header, Open::BODY_BYTES, |body| open.encode(body))?;
+        self.next.incarnation = open.incarnation;
+        Ok(lsn)
     }
 
     /// The next batch to write; `None` while one is in flight or when there is nothing. The segment named in

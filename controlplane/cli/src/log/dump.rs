@@ -67,7 +67,8 @@ fn json_line(args: &DumpArgs, shard: usize, record: &Record<'_>) -> String {
         }
         Body::Open(open) => ("open", json!({ "incarnation": open.incarnation, "unix_ms": open.unix_ms })),
         Body::Trim(trim) => {
-            ("trim", json!({ "first_segment": trim.kept.segment, "first_lsn": trim.kept.first_lsn }))
+            let (segment, lsn, incarnation) = (trim.kept.segment, trim.kept.first_lsn, trim.incarnation);
+            ("trim", json!({ "first_segment": segment, "first_lsn": lsn, "incarnation": incarnation }))
         }
         Body::Delete(delete) => (
             "delete",

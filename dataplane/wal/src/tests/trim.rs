@@ -64,6 +64,32 @@ fn a_segment_goes_before_the_disk_knows_that_it_may() {
 }
 
 #[test]
+fn a_log_that_was_trimmed_counts_its_runs_anew() {
+    let (log, _) = long_log();
+    let mut log = recovered_at(log.disk, log.sequence);
+    log.writer.append_open(Open { incarnation: 2, unix_ms: 1 }).expect("room");
+    log.flush();
+    for run in 3..6 {
+        let segments = log.writer.stats().log_segments;
+        while log.writer.stats().log_segments < segments + 2 {
+            log.op(3_000);
+            log.flush();
+        }
+        log.writer.handle_trim_below(u64::MAX);
+        log.flush();
+        while let Some(segment) = log.writer.poll_segment_removed() {
+            log.disk.remove(segment).expect("it is there");
+        }
+        let (recovered, _) = read_back(&mut log.disk).unwrap();
+        assert!(recovered.segments[0].segment > 0);
+        assert_eq!(recovered.position.incarnation, run - 1);
+        log = recovered_at(log.disk, log.sequence);
+        log.writer.append_open(Open { incarnation: run, unix_ms: 1 }).expect("room");
+        log.flush();
+    }
+}
+
+#[test]
 fn a_record_that_is_not_durable_is_trimmed() {
     let (mut log, _) = long_log();
     let durable = log.writer.durable_lsn();
