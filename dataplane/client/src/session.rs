@@ -242,6 +242,11 @@ impl DocumentSession {
                 Outcome::default()
             }
             Server::Ack { counter, sequence, .. } => self.handle_ack(*counter, *sequence, events, stats),
+            // The node had closed the document before the op came: nothing is wrong with the op, which is sent again.
+            Server::Reject { code: Code::UnknownHandle, .. } => match self.phase {
+                Phase::Joined => Effect::Rejoin.into(),
+                Phase::Offline | Phase::Joining => Outcome::default(),
+            },
             Server::Reject { counter, code, retry_after_ms, text, .. } if *retry_after_ms == 0 => {
                 self.handle_reject(*counter, *code, text, events, stats)
             }
@@ -278,11 +283,13 @@ impl DocumentSession {
                 Effect::Moved { shard: *shard, address }.into()
             }
             Server::Advice { shard, .. } => Effect::Advised { shard: *shard }.into(),
-            Server::Error { retry_after_ms, .. } if *retry_after_ms > 0 => {
+            Server::Error { code, retry_after_ms, .. } if *retry_after_ms > 0 => {
                 let after = Span::from_ms(u64::from(*retry_after_ms));
-                match self.phase {
-                    Phase::Joined => Effect::PresencePausedUntil(now + after).into(),
-                    Phase::Offline | Phase::Joining => Effect::RejoinAfter(after).into(),
+                let is_of_presence = self.phase == Phase::Joined && *code == Code::RateLimited;
+                if is_of_presence {
+                    Effect::PresencePausedUntil(now + after).into()
+                } else {
+                    Effect::RejoinAfter(after).into()
                 }
             }
             Server::Error { code, text, .. } => match code {

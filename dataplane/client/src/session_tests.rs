@@ -189,6 +189,29 @@ fn an_op_that_is_refused_for_the_moment_is_overtaken_or_given_up() {
 }
 
 #[test]
+fn an_op_is_given_up_that_comes_after_the_node_has_closed_the_document() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.join();
+    model.joined(1, 0, 0);
+    (1..=2).for_each(|counter| model.op(counter));
+    model.sent(Time::ZERO);
+    let (code, text) = (Code::UnknownHandle, "");
+    let failed = Server::Error { handle: 3, code: Code::StorageFailed, retry_after_ms: 20, text };
+    assert_eq!(model.handle(&failed).effect, Some(Effect::RejoinAfter(Span::from_ms(20))));
+    model.session.handle_disconnect(&mut model.events);
+    model.join();
+    for counter in 1..=2 {
+        let late = Server::Reject { handle: 3, counter, code, retry_after_ms: 0, text };
+        assert_eq!(model.handle(&late).effect, None);
+    }
+    model.joined(1, 0, 0);
+    assert_eq!(model.sent(Time::ZERO), ["1", "2"]);
+    let closed = Server::Reject { handle: 3, counter: 1, code, retry_after_ms: 0, text };
+    assert_eq!(model.handle(&closed).effect, Some(Effect::Rejoin));
+    assert!(!model.session.is_flushed());
+}
+
+#[test]
 fn a_client_over_its_rate_comes_back_early_or_is_closed() {
     let mut model = Model::new(DocumentKind::Yjs);
     model.join();

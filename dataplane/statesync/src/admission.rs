@@ -102,7 +102,7 @@ impl StateSync {
         entries: &[PresenceEntry<'_>],
     ) -> bool {
         let Some(connection) = self.connections.get(&key) else { return false };
-        // An unknown handle is refused as such.
+        // Under an unknown handle nobody hears of it.
         let Some(&subscription) = connection.open.get(&handle) else { return true };
         let rates = self.config.session_rates;
         let amount = entries.len().max(1) as u64;

@@ -18,7 +18,8 @@ impl StateSync {
     ) {
         let connection = self.connections.get_mut(&key).expect("checked by the caller");
         let Some(&subscription) = connection.open.get(&handle) else {
-            self.send_error(key, handle, Code::UnknownHandle, "presence under a handle that is not open");
+            // It has a channel of its own: its document may have been closed meanwhile, or is not open yet.
+            self.stats.presence_unopened += entries.len() as u64;
             return;
         };
         let slot = self.subscriptions[subscription].document;

@@ -87,6 +87,8 @@ counters! {
         presence_stale,
         /// Presence entries over a limit.
         presence_refused,
+        /// Presence entries for a document that was not open on their connection when they came.
+        presence_unopened,
         /// Presence entries of sessions that tell more than they may.
         presence_rate_limited,
         /// Presence messages encoded.
