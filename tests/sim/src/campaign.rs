@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::invariants::Violation;
 use crate::scenario::Scenario;
 use crate::trace::{self, Trace};
-use crate::whole_node;
+use crate::whole_node::{self, NodeCounts};
 use crate::world::World;
 
 /// What worlds are of.
@@ -44,18 +44,9 @@ pub struct Totals {
     pub messages: u64,
     /// Virtual time, milliseconds.
     pub virtual_ms: u64,
-    /// Ops that a node has acknowledged.
-    pub acknowledged: u64,
-    /// Kills of a node, also of one that was starting.
-    pub crashes: u64,
-    /// Writes of which a crash left a part.
-    pub torn: u64,
-    /// Writes of the logs.
-    pub log_writes: u64,
-    /// Starts over logs.
-    pub starts: u64,
-    /// Starts that were refused, and rightly so: the disk had damaged what was acknowledged.
-    pub refusals: u64,
+    /// What happened to nodes in them.
+    #[serde(skip)]
+    pub node: NodeCounts,
 }
 
 /// What came out of a seed.
@@ -100,22 +91,16 @@ fn run_transport(seed: u64, trace: Trace) -> SeedResult {
 
 fn run_whole_node(seed: u64, trace: Trace) -> SeedResult {
     let (outcome, lines) = whole_node::run(seed, trace);
-    let counts = outcome.counts;
     SeedResult {
         violation: outcome.violation,
         digest: outcome.digest,
         trace: trace::print(&lines),
         totals: Totals {
             seeds: 1,
-            datagrams: counts.datagrams,
-            messages: counts.messages,
-            virtual_ms: counts.virtual_ms,
-            acknowledged: counts.acknowledged,
-            crashes: counts.crashes,
-            torn: counts.torn,
-            log_writes: counts.writes,
-            starts: counts.starts,
-            refusals: counts.refusals,
+            datagrams: outcome.datagrams,
+            messages: outcome.messages,
+            virtual_ms: outcome.ended.as_us() / 1_000,
+            node: outcome.counts,
         },
     }
 }
@@ -199,12 +184,7 @@ impl Totals {
         self.datagrams += other.datagrams;
         self.messages += other.messages;
         self.virtual_ms += other.virtual_ms;
-        self.acknowledged += other.acknowledged;
-        self.crashes += other.crashes;
-        self.torn += other.torn;
-        self.log_writes += other.log_writes;
-        self.starts += other.starts;
-        self.refusals += other.refusals;
+        self.node.add(&other.node);
     }
 }
 

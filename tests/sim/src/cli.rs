@@ -120,7 +120,9 @@ impl SeedArgs {
                     })
                 })
                 .collect();
-            let result = json!({ "totals": totals, "seeds_per_s": rate, "failures": failures });
+            let node: serde_json::Map<_, _> =
+                totals.node.fields().map(|(name, value)| (name.to_owned(), value.into())).collect();
+            let result = json!({ "totals": totals, "node": node, "seeds_per_s": rate, "failures": failures });
             return print(&format!("{result}\n"));
         }
         for failure in failures {
@@ -136,15 +138,9 @@ impl SeedArgs {
             failures.len()
         ));
         if self.whole_node {
-            print(&format!(
-                "{} ops acknowledged in {} log writes; {} crashes, {} writes torn; {} starts, {} rightly refused\n",
-                totals.acknowledged,
-                totals.log_writes,
-                totals.crashes,
-                totals.torn,
-                totals.starts,
-                totals.refusals
-            ));
+            for field in totals.node.described() {
+                print(&format!("{:>11}  {:<24} {}\n", field.value, field.name, field.help));
+            }
         }
     }
 }

@@ -24,3 +24,4 @@ mod world;
 pub use campaign::{Campaign, Failure, Kind, SeedResult, Totals, run_seed};
 pub use cli::{Output, SeedArgs};
 pub use invariants::{Invariant, Violation};
+pub use whole_node::NodeCounts;

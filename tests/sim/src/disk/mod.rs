@@ -58,6 +58,8 @@ pub(crate) struct CrashReport {
     pub(crate) sectors: usize,
     /// Of them, those that arrived.
     pub(crate) kept: usize,
+    /// How many of them the device writes in one piece.
+    pub(crate) unit_sectors: usize,
 }
 
 impl CrashReport {
@@ -65,6 +67,18 @@ impl CrashReport {
     pub(crate) const fn is_torn(&self) -> bool {
         self.kept > 0 && self.kept < self.sectors
     }
+}
+
+/// How often it has done something wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct DiskCounts {
+    pub(crate) stalls: u64,
+    pub(crate) io_errors: u64,
+    pub(crate) read_errors: u64,
+    pub(crate) no_space: u64,
+    pub(crate) misdirected: u64,
+    pub(crate) lost: u64,
+    pub(crate) rot: u64,
 }
 
 /// A sector that is not known to be on the disk.
@@ -96,6 +110,7 @@ pub(crate) struct Disk {
     lost_last: Vec<(u32, usize)>,
     is_losing: bool,
     interruption: Option<Interruption>,
+    counts: DiskCounts,
 }
 
 impl Disk {
@@ -109,7 +124,13 @@ impl Disk {
             lost_last: Vec::new(),
             is_losing: false,
             interruption: None,
+            counts: DiskCounts::default(),
         }
+    }
+
+    /// What went wrong so far.
+    pub(crate) const fn counts(&self) -> DiskCounts {
+        self.counts
     }
 
     /// From now on it has no defects; what is damaged already stays so.
@@ -143,6 +164,7 @@ impl Disk {
     /// Makes a segment of zeros, or lengthens the one that is there, durably: all of it or nothing.
     pub(crate) fn prepare(&mut self, segment: u32, bytes: u64) -> Result<(), DiskError> {
         if !self.segments.contains_key(&segment) && self.random.percent(self.faults.no_space) {
+            self.counts.no_space += 1;
             return Err(DiskError::NoSpace);
         }
         let Segment { there, meant } = self.segments.entry(segment).or_default();
@@ -167,6 +189,11 @@ impl Disk {
             (fate.result.is_ok() && !self.is_losing && self.random.percent(self.faults.misdirected))
                 .then(|| self.wrong_place(segment, offset as usize, bytes.len()))
                 .flatten();
+        let counts = &mut self.counts;
+        counts.stalls += u64::from(fate.latency.as_us() > self.faults.latency_us_max);
+        counts.io_errors += u64::from(fate.result.is_err());
+        counts.lost += u64::from(self.is_losing);
+        counts.misdirected += u64::from(elsewhere.is_some());
         for (index, sector) in bytes.chunks_exact(SECTOR_BYTES).enumerate() {
             let place = (segment, offset as usize + index * SECTOR_BYTES);
             let landing = match elsewhere {
@@ -227,7 +254,7 @@ impl Disk {
             }
         }
         self.find_lost();
-        CrashReport { sectors, kept }
+        CrashReport { sectors, kept, unit_sectors: tear.unit_sectors() }
     }
 
     /// Does the last write after all, if it was lost.
@@ -254,6 +281,7 @@ impl Disk {
             return None;
         }
         let (segment, sector) = self.random.pick(&written);
+        self.counts.rot += 1;
         let bytes = self.random.between(1, 3);
         let there = &mut self.segments.get_mut(&segment)?.there;
         for _ in 0..bytes {
@@ -277,7 +305,10 @@ impl Disk {
     fn call(&mut self) -> Result<(), DiskError> {
         match &mut self.interruption {
             None => Ok(()),
-            Some(Interruption { calls: 0, error }) => Err(*error),
+            Some(Interruption { calls: 0, error }) => {
+                self.counts.read_errors += u64::from(*error == DiskError::Io);
+                Err(*error)
+            }
             Some(Interruption { calls, .. }) => {
                 *calls -= 1;
                 Ok(())

@@ -9,6 +9,7 @@ use crate::draw::Draw;
 #[derive(Clone, Debug)]
 pub(super) struct Tear {
     kept: Vec<bool>,
+    unit: usize,
 }
 
 impl Tear {
@@ -17,7 +18,7 @@ impl Tear {
         let unit = random.pick(&[1, BLOCK_BYTES / SECTOR_BYTES]);
         let units = sectors.div_ceil(unit);
         if units == 0 {
-            return Self { kept: Vec::new() };
+            return Self { kept: Vec::new(), unit };
         }
         let at = random.below(units as u64 + 1) as usize;
         let kept: Vec<bool> = match random.below(8) {
@@ -28,7 +29,12 @@ impl Tear {
             5 => (0..units).map(|index| index != at).collect(),
             _ => (0..units).map(|_| random.percent(50)).collect(),
         };
-        Self { kept: (0..sectors).map(|sector| kept[sector / unit]).collect() }
+        Self { kept: (0..sectors).map(|sector| kept[sector / unit]).collect(), unit }
+    }
+
+    /// The sectors that arrive together or not at all.
+    pub(super) const fn unit_sectors(&self) -> usize {
+        self.unit
     }
 
     pub(super) fn keeps(&self, sector: usize) -> bool {

@@ -55,6 +55,8 @@ pub enum Invariant {
     NothingTakenBack,
     /// A node starts over its log, unless the disk has damaged what was acknowledged.
     TrustedLog,
+    /// What is stored of a document has each op up to its last, and the merged state brings what they bring.
+    StoredWhole,
 }
 
 impl Invariant {
@@ -82,6 +84,7 @@ impl Invariant {
             Self::SameForAll => "same-for-all",
             Self::NothingTakenBack => "nothing-taken-back",
             Self::TrustedLog => "trusted-log",
+            Self::StoredWhole => "stored-whole",
         }
     }
 }

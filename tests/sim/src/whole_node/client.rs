@@ -125,7 +125,9 @@ impl World {
             let is_wrong = self.random.percent(plan.wrong_guesses);
             let shard = if is_wrong { self.random.below(self.plan.shards as u64) as usize } else { owner };
             let document = (part.document, document.name.as_str(), document.kind);
-            let session = Session::new(index, document, part.role, ticket.writer_id, shard, presence);
+            let mut session = Session::new(index, document, part.role, ticket.writer_id, shard, presence);
+            session.tells_vector = plan.tells_vector && session.kind == DocumentKind::Yjs;
+            self.counts.joins_elsewhere += u64::from(shard != owner);
             sessions.push(session);
             if part.role == Role::Writer {
                 self.agenda.add(self.now, Task::Edit { client: number, generation, part: index, done: 0 });
@@ -199,7 +201,7 @@ impl World {
         let document = self.clients[client].sessions[part].document;
         let (payload, letters) = match self.plan.documents[document].kind {
             DocumentKind::Opaque => (self.opaque_payload(bytes), None),
-            DocumentKind::Yjs => self.yjs_payload(client, part, bytes.min(200)),
+            DocumentKind::Yjs => self.yjs_payload(client, part, bytes),
         };
         let process = &mut self.clients[client];
         process.counter += 1;

@@ -7,6 +7,8 @@ use wal::memory::HeapBuffer;
 use wal::{AlignedBuffer, Write};
 use wire::{Span, Time};
 
+use super::plan::Point;
+use super::storage::StorageThread;
 use super::{BUFFER_BYTES, Task, World};
 use crate::disk::DiskError;
 use crate::invariants::Check;
@@ -21,24 +23,25 @@ pub(super) struct Host {
     pub(super) shard: Shard<HeapBuffer>,
     /// The disk knows of this run: clients are served.
     pub(super) is_open: bool,
-    in_flight: Option<InFlight>,
+    pub(super) in_flight: Option<InFlight>,
     waiting: Option<Write<HeapBuffer>>,
     wanted: VecDeque<u32>,
     preparing: Option<(u32, Time)>,
     prepared: Vec<u32>,
     removing: Option<(u32, Time)>,
+    pub(super) storage: StorageThread,
     pub(super) is_touched: bool,
     wake: Option<Time>,
 }
 
-struct InFlight {
+pub(super) struct InFlight {
     write: Write<HeapBuffer>,
     ends: Time,
     result: Result<(), DiskError>,
 }
 
 impl Host {
-    pub(super) const fn new(shard: Shard<HeapBuffer>) -> Self {
+    pub(super) const fn new(shard: Shard<HeapBuffer>, storage: StorageThread) -> Self {
         Self {
             shard,
             is_open: false,
@@ -48,6 +51,7 @@ impl Host {
             preparing: None,
             prepared: Vec::new(),
             removing: None,
+            storage,
             is_touched: true,
             wake: None,
         }
@@ -56,7 +60,7 @@ impl Host {
     pub(super) fn wake(&self) -> Option<Time> {
         let write = self.in_flight.as_ref().map(|flight| flight.ends);
         let files = [self.preparing, self.removing].into_iter().flatten().map(|(_, ends)| ends);
-        files.chain([write, self.wake].into_iter().flatten()).min()
+        files.chain([write, self.storage.wake(), self.wake].into_iter().flatten()).min()
     }
 }
 
@@ -65,6 +69,7 @@ impl World {
     pub(super) fn flush_node(&mut self) -> Check {
         for number in 0..self.plan.shards {
             self.finish_io(number);
+            self.work_on_jobs(number);
             let now = self.node_now();
             let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return Ok(()) };
             if host.wake.is_some_and(|at| at <= self.now) {
@@ -74,8 +79,8 @@ impl World {
             if !std::mem::take(&mut host.is_touched) {
                 continue;
             }
-            host.shard.run_background();
             self.fill_lanes(number);
+            self.begin_jobs(number);
             self.begin_io(number);
             self.transmit(number);
             let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return Ok(()) };
@@ -90,10 +95,9 @@ impl World {
         }
         let hosts = self.node.shards.iter().flatten();
         if self.node.is_draining && hosts.into_iter().all(|host| host.shard.is_drained()) {
-            self.node.shards = None;
-            self.node.life += 1;
+            self.take_down(StorageThread::finish);
             self.say_node(|| "has gone in peace".to_owned());
-            self.crash_disks(false);
+            self.crash_disks();
         }
         Ok(())
     }
@@ -120,7 +124,9 @@ impl World {
             host.is_touched = true;
             self.node.disks[number].remove(segment);
             self.trace.say(now.mono, &format!("disk {number}"), || format!("has segment {segment} no more"));
+            self.kill_at(Point::Removed);
         }
+        let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return };
         let Some(flight) = host.in_flight.take_if(|flight| flight.ends <= now.mono) else { return };
         host.is_touched = true;
         let Write { at, buffer } = flight.write;
@@ -129,6 +135,10 @@ impl World {
         }
         wal::Storage::sync(&mut self.node.disks[number], at.segment)
             .expect("a disk that serves is not interrupted");
+        if self.kill_at(Point::Durable) {
+            return;
+        }
+        let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return };
         host.shard.handle_durable(now, at, Some(buffer));
         host.is_open |= host.shard.is_durable() && !self.node.is_draining;
         self.trace.say(now.mono, &format!("disk {number}"), || {
@@ -152,7 +162,12 @@ impl World {
             && let Some(segment) = host.shard.poll_segment_removed()
         {
             host.removing = Some((segment, self.now + disk.prepare_latency()));
+            if self.kill_at(Point::Trimmed) {
+                return;
+            }
         }
+        let Some(host) = self.node.shards.as_mut().map(|hosts| &mut hosts[number]) else { return };
+        let disk = &mut self.node.disks[number];
         if host.waiting.is_none() {
             host.waiting = host.shard.poll_write(self.now);
         }
@@ -160,16 +175,16 @@ impl World {
         let Some(write) = host.waiting.take_if(is_ready) else { return };
         let at = write.at;
         let fate = disk.begin_write(at.segment, at.offset, &write.buffer.as_slice()[..at.bytes]);
-        self.writes += 1;
+        self.counts.log_writes += 1;
         self.digest.word(at.last_lsn);
         host.in_flight = Some(InFlight { write, ends: self.now + fate.latency, result: fate.result });
         self.trace.say(self.now, &format!("shard {number}"), || {
             let (first, last, bytes) = (at.first_lsn, at.last_lsn, at.bytes);
             format!("writes records {first} to {last} ({bytes} B) at {} of segment {}", at.offset, at.segment)
         });
-        if std::mem::take(&mut self.node.is_kill_armed) {
+        if self.node.armed.take_if(|point| *point == Point::Write).is_some() {
             let after = Span::from_us(self.random.below(fate.latency.as_us()));
-            self.agenda.add(self.now + after, Task::Kill { life: self.node.life });
+            self.agenda.add(self.now + after, Task::Kill { life: self.node.life, point: Point::Write });
         }
     }
 

@@ -80,8 +80,10 @@ impl World {
                 let Some(message) = hosts[from].shard.poll_lane_message(now, to as u32) else { break };
                 let due = now.mono + Span::from_us(self.random.between(1, LATENCY_US_MAX));
                 let due = lane.back().map_or(due, |(last, _)| due.max(*last));
+                self.counts.lane_messages += 1;
                 lane.push_back((due, message));
             }
+            self.counts.lanes_full += u64::from(lane.len() >= slots);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! the node is killed once more, to see that its logs say the same.
 
 mod client;
+mod counts;
 mod driver;
 mod lanes;
 mod node;
@@ -13,6 +14,8 @@ mod oracle;
 mod plan;
 mod session;
 mod settle;
+mod storage;
+mod store;
 mod yjs;
 
 use std::net::SocketAddr;
@@ -22,9 +25,10 @@ use netem::{Direction, Mapping, Path, PathDelivery, Random};
 use wire::{Ecn, Span, Time};
 
 use self::client::{Client, Inbox, Link};
+pub use self::counts::NodeCounts;
 use self::node::Node;
 use self::oracle::Oracle;
-use self::plan::{How, Plan};
+use self::plan::{How, Plan, Point};
 use crate::agenda::Agenda;
 use crate::datagram::Datagram;
 use crate::digest::Digest;
@@ -59,7 +63,7 @@ enum Task {
     Start,
     Instruct { life: u64 },
     Stop { number: usize },
-    Kill { life: u64 },
+    Kill { life: u64, point: Point },
     Heal,
     Settle,
     Inspect,
@@ -71,21 +75,10 @@ pub(crate) struct Outcome {
     pub(crate) violation: Option<Violation>,
     /// Equal for equal runs.
     pub(crate) digest: u64,
-    pub(crate) counts: Counts,
-}
-
-/// What happened in a world.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Counts {
     pub(crate) datagrams: u64,
     pub(crate) messages: u64,
-    pub(crate) virtual_ms: u64,
-    pub(crate) acknowledged: u64,
-    pub(crate) crashes: u64,
-    pub(crate) torn: u64,
-    pub(crate) refusals: u64,
-    pub(crate) starts: u64,
-    pub(crate) writes: u64,
+    pub(crate) ended: Time,
+    pub(crate) counts: NodeCounts,
 }
 
 pub(crate) struct World {
@@ -108,11 +101,7 @@ pub(crate) struct World {
     settle_by: Time,
     datagrams: u64,
     messages: u64,
-    crashes: u64,
-    torn: u64,
-    refusals: u64,
-    starts: u64,
-    writes: u64,
+    counts: NodeCounts,
 }
 
 /// Lives the world of a seed.
@@ -147,11 +136,7 @@ impl World {
             settle_by: Time::NEVER,
             datagrams: 0,
             messages: 0,
-            crashes: 0,
-            torn: 0,
-            refusals: 0,
-            starts: 0,
-            writes: 0,
+            counts: NodeCounts::default(),
             plan,
         };
         world.fill_agenda();
@@ -200,18 +185,15 @@ impl World {
         if let Some(violation) = &violation {
             self.trace.say(self.now, "INVARIANT", || format!("violated: {violation}"));
         }
-        let counts = Counts {
+        let outcome = Outcome {
+            violation,
+            digest: self.digest.value(),
             datagrams: self.datagrams,
             messages: self.messages,
-            virtual_ms: self.now.as_us() / 1_000,
-            acknowledged: self.oracle.acknowledged,
-            crashes: self.crashes,
-            torn: self.torn,
-            refusals: self.refusals,
-            starts: self.starts,
-            writes: self.writes,
+            ended: self.now,
+            counts: self.counted(),
         };
-        (Outcome { violation, digest: self.digest.value(), counts }, self.trace.into_lines())
+        (outcome, self.trace.into_lines())
     }
 
     fn turn(&mut self) -> Check {
@@ -265,7 +247,7 @@ impl World {
                 let (_, stop) = self.plan.stops[number];
                 self.stop(stop.how, stop.down, stop.kills_in_recovery);
             }
-            Task::Kill { life } if life == self.node.life => self.kill("is killed in the middle of a write"),
+            Task::Kill { life, point } if life == self.node.life => self.kill_for(point),
             Task::Kill { .. } => {}
             Task::Heal => self.heal(),
             Task::Settle => return self.settle(),
@@ -279,6 +261,7 @@ impl World {
 
     fn set_deaf(&mut self, client: usize, is_deaf: bool) {
         self.clients[client].is_deaf = is_deaf;
+        self.counts.deaf_clients += u64::from(is_deaf);
         let what = if is_deaf { "reads nothing" } else { "reads again" };
         self.say_client(client, || what.to_owned());
         if !is_deaf {
@@ -298,12 +281,21 @@ impl World {
         }
         self.node.disks.iter_mut().for_each(crate::disk::Disk::heal);
         self.node.kills_in_recovery = 0;
-        self.node.is_kill_armed = false;
-        if self.node.disks.iter().any(crate::disk::Disk::is_damaged) {
+        self.node.armed = None;
+        let is_any_store_damaged = self.node.heal_stores();
+        if is_any_store_damaged || self.node.disks.iter().any(crate::disk::Disk::is_damaged) {
             self.stop(How::Kill, Span::from_ms(1), 0);
         }
         self.settle_by = self.now + settle::SETTLE_SPAN;
         self.agenda.add(self.now + SETTLE_INTERVAL, Task::Settle);
+    }
+
+    /// What happened so far, that included which the disks and stores have counted.
+    fn counted(&self) -> NodeCounts {
+        let mut counts = self.counts;
+        counts.ops_acknowledged = self.oracle.acknowledged;
+        self.node.count(&mut counts);
+        counts
     }
 
     /// A datagram that goes into a network.

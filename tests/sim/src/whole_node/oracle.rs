@@ -45,6 +45,8 @@ pub(super) struct Oracle {
     contents: Vec<Content>,
     by_payload: HashMap<Bytes, usize, BuildHasherDefault<DefaultHasher>>,
     documents: Vec<Truth>,
+    /// Those of which the stored head was damaged at some time.
+    damaged: BTreeSet<usize>,
     pub(super) acknowledged: u64,
 }
 
@@ -60,6 +62,7 @@ impl Oracle {
             contents: Vec::new(),
             by_payload: HashMap::default(),
             documents: documents.iter().map(truth).collect(),
+            damaged: BTreeSet::new(),
             acknowledged: 0,
         }
     }
@@ -179,6 +182,16 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// What is stored of a document is damaged: for some time it may be refused.
+    pub(super) fn on_damaged(&mut self, name: &str) {
+        self.damaged.extend(self.documents.iter().position(|truth| truth.name == name));
+    }
+
+    /// Whether it may.
+    pub(super) fn was_damaged(&self, document: usize) -> bool {
+        self.damaged.contains(&document)
     }
 
     /// Whether all that was acknowledged in a document is among what somebody has.

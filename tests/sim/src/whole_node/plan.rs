@@ -2,11 +2,12 @@
 
 use netem::{LinkSpec, PathSpec, Probability, Random};
 use quantum::Config;
-use statesync::{Limits, SyncConfig};
+use statesync::{Limits, SyncConfig, WorkerConfig};
 use wal::{BLOCK_BYTES, LogConfig};
 use wire::sync::DocumentKind;
 use wire::{Guuid, Span, Time};
 
+use super::store::StoreFaults;
 use crate::disk::DiskFaults;
 use crate::draw::Draw;
 use crate::scenario::network;
@@ -20,7 +21,7 @@ const CLIENTS_MAX: u64 = 12;
 /// Crashes of one world at most.
 const CRASHES_MAX: u64 = 12;
 /// The largest op of an ordinary world, and of one with large ops.
-const OP_BYTES_MAX: [u64; 2] = [300, 6_000];
+const OP_BYTES_MAX: [u64; 2] = [200, 6_000];
 /// A message must hold a piece of a state.
 const MESSAGE_BYTES_MAX: usize = wire::limits::STATE_CHUNK_BYTES + 1_024;
 
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     pub(super) log: LogConfig,
     pub(super) commit_delay_max: Span,
     pub(super) faults: DiskFaults,
+    pub(super) store_faults: StoreFaults,
+    pub(super) worker: WorkerConfig,
     pub(super) stops: Vec<(Time, Stop)>,
     pub(super) heal_at: Time,
     /// Whether documents are integrated at the end and compared letter by letter.
@@ -58,6 +61,8 @@ pub(super) struct ClientPlan {
     pub(super) parts: Vec<Part>,
     /// Joins, in percent, that go to a shard which does not own the document.
     pub(super) wrong_guesses: u64,
+    /// It says what it has when it joins.
+    pub(super) tells_vector: bool,
     /// Its process dies, and another one takes its place if so.
     pub(super) dies: Option<(Time, bool)>,
     /// From when on, and for how long, it reads nothing.
@@ -101,10 +106,25 @@ pub(super) struct Stop {
 pub(super) enum How {
     /// At this very moment.
     Kill,
-    /// As soon as a write is under way.
-    KillInWrite,
+    /// As soon as this point is reached.
+    KillAt(Point),
     /// It is asked to go.
     Drain,
+}
+
+/// Where a kill hurts most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Point {
+    /// A write of the log is under way.
+    Write,
+    /// It is durable, and nobody was told.
+    Durable,
+    /// So is a snapshot.
+    Stored,
+    /// So is a trim record, and the segments are still there.
+    Trimmed,
+    /// A segment is not there any more.
+    Removed,
 }
 
 impl Plan {
@@ -122,6 +142,7 @@ impl Plan {
             .map(|_| client(random, heal_us, is_disturbed, documents.len(), op_bytes_max))
             .collect();
         clients.push(auditor(heal_us, documents.len()));
+        let log = log(random);
         Self {
             seed,
             shards,
@@ -129,10 +150,12 @@ impl Plan {
             documents,
             clients,
             transport: transport(random),
-            sync: sync(random),
-            log: log(random),
+            sync: sync(random, &log),
+            log,
             commit_delay_max: Span::from_us(random.pick(&[0, 0, 500, 5_000])),
             faults: DiskFaults::draw(random),
+            store_faults: StoreFaults::draw(random),
+            worker: worker(random),
             stops: stops(random, heal_us),
             heal_at: Time::from_us(heal_us),
             integrates: random.percent(30),
@@ -165,6 +188,7 @@ fn client(
         network: if is_disturbed { disturbed(random, heal_us) } else { clean(random) },
         parts,
         wrong_guesses: random.pick(&[0, 0, 10, 50]),
+        tells_vector: random.percent(50),
         dies: random.percent(15).then(|| (Time::from_us(random.below(heal_us)), random.percent(70))),
         deaf: random.percent(8).then(|| {
             (Time::from_us(random.below(heal_us)), Span::from_us(random.scaled_between(1_000, 1_000_000)))
@@ -189,6 +213,7 @@ fn auditor(heal_us: u64, documents: usize) -> ClientPlan {
         network: link.into(),
         parts: (0..documents).map(part).collect(),
         wrong_guesses: 0,
+        tells_vector: false,
         dies: None,
         deaf: None,
     }
@@ -258,14 +283,33 @@ fn transport(random: &mut Random) -> Config {
     }
 }
 
-fn sync(random: &mut Random) -> SyncConfig {
+fn sync(random: &mut Random, log: &LogConfig) -> SyncConfig {
     let limits = Limits {
         op_bytes_max: 8_000,
         tail_bytes_max: random.pick(&[500, 5_000, 1 << 20]),
         unacknowledged_ops_max: random.pick(&[20, 1 << 18]),
+        snapshot_tail_bytes: random.pick(&[200, 5_000, 256 << 10]),
+        waiting_joins_max: random.pick(&[2, 1 << 14]),
+        jobs_queued_max: random.pick(&[1, 1 << 14]),
+        jobs_in_flight_max: random.pick(&[1, 2, 8]),
         ..Limits::default()
     };
-    SyncConfig { limits, ..SyncConfig::default() }
+    // What takes minutes outside happens many times in the seconds of a world.
+    SyncConfig {
+        snapshot_after: Span::from_us(random.scaled_between(5_000, 1_000_000)),
+        unload_after: Span::from_us(random.scaled_between(5_000, 1_000_000)),
+        store_retry_after: Span::from_ms(random.pick(&[1, 20, 100])),
+        log_bytes_max: log.segment_bytes * random.pick(&[1, 2, 100]),
+        limits,
+        ..SyncConfig::default()
+    }
+}
+
+fn worker(random: &mut Random) -> WorkerConfig {
+    WorkerConfig {
+        materialized_bytes_max: random.pick(&[0, 32 << 10, 256 << 20]),
+        history_base_bytes: random.pick(&[500, 4 << 20]),
+    }
 }
 
 fn log(random: &mut Random) -> LogConfig {
@@ -288,10 +332,14 @@ fn stops(random: &mut Random, heal_us: u64) -> Vec<(Time, Stop)> {
     let stops = random.scaled_between(1, CRASHES_MAX);
     let mut stops: Vec<(Time, Stop)> = (0..stops)
         .map(|_| {
-            let how = match random.below(10) {
+            let how = match random.below(16) {
                 0 => How::Drain,
-                1..=3 => How::Kill,
-                _ => How::KillInWrite,
+                1..=2 => How::Kill,
+                3 => How::KillAt(Point::Durable),
+                4..=5 => How::KillAt(Point::Stored),
+                6..=7 => How::KillAt(Point::Trimmed),
+                8 => How::KillAt(Point::Removed),
+                _ => How::KillAt(Point::Write),
             };
             let kills_in_recovery = random.pick(&[0, 0, 0, 1, 3]);
             let down = Span::from_us(random.scaled_between(500, 50_000));

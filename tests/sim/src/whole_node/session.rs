@@ -66,6 +66,8 @@ pub(super) struct Session {
     pub(super) name: String,
     pub(super) kind: DocumentKind,
     pub(super) role: Role,
+    /// It says what it has when it joins.
+    pub(super) tells_vector: bool,
     pub(super) writer: Guuid,
     pub(super) phase: Phase,
     pub(super) shard: usize,
@@ -121,6 +123,7 @@ impl Session {
             name: document.1.to_owned(),
             kind: document.2,
             role,
+            tells_vector: false,
             writer,
             phase: Phase::Offline(Time::ZERO),
             shard,
@@ -167,13 +170,14 @@ impl Session {
     pub(super) fn join(&mut self) -> Vec<u8> {
         self.phase = Phase::Joining;
         let resume = self.incarnation.map(|incarnation| ResumePoint { incarnation, sequence: self.seen });
+        let vector = if self.tells_vector { yjs::vector(&self.view.letters) } else { Vec::new() };
         Client::Join(Join {
             handle: self.handle(),
             kind: self.kind,
             content: self.role != Role::Watcher,
             document: &self.name,
             resume,
-            state_vector: &[],
+            state_vector: &vector,
         })
         .to_vec()
     }
@@ -238,6 +242,8 @@ impl Session {
             Server::State { bytes, .. } => self.handle_state(bytes)?,
             Server::Op { sequence, payload, .. } => self.handle_op(*sequence, payload, oracle)?,
             Server::Ack { counter, sequence, .. } => self.handle_ack(*counter, *sequence, oracle)?,
+            // It was sent before the node had said that it closes the document.
+            Server::Reject { code: Code::UnknownHandle, .. } if self.phase == Phase::Joining => {}
             Server::Reject { counter, code, retry_after_ms, text, .. } => {
                 if *retry_after_ms == 0 {
                     return Err(self.wrong(&format!("refuses op {counter} for good: {code}: {text}")));
@@ -257,7 +263,14 @@ impl Session {
             // It does not heed it: whoever stays is served as well.
             Server::Advice { .. } => {}
             Server::Error { code, text, .. } => match code {
-                Code::Draining | Code::Overloaded | Code::LogBusy => self.disconnect(now + REJOIN_SPAN),
+                Code::Draining
+                | Code::Overloaded
+                | Code::LogBusy
+                | Code::DocumentBusy
+                | Code::StorageFailed => self.disconnect(now + REJOIN_SPAN),
+                Code::SnapshotDamaged if oracle.was_damaged(self.document) => {
+                    self.disconnect(now + REJOIN_SPAN);
+                }
                 _ => return Err(self.wrong(&format!("refuses it: {code}: {text}"))),
             },
         }

@@ -71,6 +71,24 @@ pub(super) fn letters_of(update: &[u8]) -> Option<IdSet> {
     Some(Update::decode_v1(update).ok()?.insertions(true))
 }
 
+/// The state vector (v1) of somebody who has these letters: of each Yjs client up to the first gap.
+pub(super) fn vector(letters: &IdSet) -> Vec<u8> {
+    let clocks: Vec<(u64, u32)> = letters
+        .iter()
+        .filter_map(|(client, ranges)| {
+            let first = ranges.iter().next().filter(|range| range.start == 0)?;
+            Some((client.get(), first.end))
+        })
+        .collect();
+    let mut vector = Vec::new();
+    put_varint(&mut vector, clocks.len() as u64);
+    for (client, clock) in clocks {
+        put_varint(&mut vector, client);
+        put_varint(&mut vector, u64::from(clock));
+    }
+    vector
+}
+
 /// Whether a state vector (v1) covers the letters.
 pub(super) fn covers(vector: &StateVector, letters: Letters) -> bool {
     vector.get(&ClientID::new(letters.client)) >= letters.clock + letters.count
