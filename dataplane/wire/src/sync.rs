@@ -234,7 +234,8 @@ pub enum Server<'a> {
         handle: u32,
         /// Why.
         code: Code,
-        /// When to try again; zero: never. With it an open document stays open.
+        /// When to try again; zero: never. With [`Code::RateLimited`] it speaks of presence where the document is open,
+        /// which stays so.
         retry_after_ms: u32,
         /// What was wrong and with what.
         text: &'a str,

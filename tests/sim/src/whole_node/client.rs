@@ -437,7 +437,12 @@ impl World {
             | Server::Reject { handle, .. }
             | Server::Moved { handle, .. }
             | Server::Advice { handle, .. }
-            | Server::Error { handle, .. } => *handle as usize - 1,
+            | Server::Error { handle, .. }
+            | Server::Done { handle, .. }
+            | Server::Versions { handle, .. }
+            | Server::PastState { handle, .. }
+            | Server::Refused { handle, .. } => *handle as usize - 1,
+            Server::Past(past) => past.handle as usize - 1,
             Server::State { document, .. }
             | Server::Op { document, .. }
             | Server::Presence { document, .. } => {
@@ -582,6 +587,11 @@ impl World {
             Server::Moved { shard, .. } => format!("hears that {name} is on shard {shard}"),
             Server::Advice { shard, .. } => format!("hears that {name} is better asked for on shard {shard}"),
             Server::Error { code, text, .. } => format!("hears of {name}: {code}: {text}"),
+            Server::Done { request, .. }
+            | Server::Versions { request, .. }
+            | Server::PastState { request, .. }
+            | Server::Refused { request, .. } => format!("hears of request {request} for {name}"),
+            Server::Past(past) => format!("hears of request {} for {name}", past.request),
         };
         self.say_client(client, || what);
     }

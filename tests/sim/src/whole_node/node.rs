@@ -229,7 +229,8 @@ impl World {
             let range = repair.range.clone();
             self.say_node(|| format!("cuts a torn write of shard {number}: bytes {range:?}"));
         }
-        sync.finish_recovery(recovered.position.incarnation + 1, recovered.position.lsn);
+        sync.finish_recovery(recovered.position.incarnation + 1, recovered.position.lsn)
+            .map_err(|error| StartError::Refused(error.to_string()))?;
         Ok(self.make_shard(number, sync, &recovered))
     }
 

@@ -260,6 +260,11 @@ impl Session {
                 }
                 return Ok(Effect::Moved { shard: *shard as usize });
             }
+            Server::Done { .. }
+            | Server::Versions { .. }
+            | Server::Past(_)
+            | Server::PastState { .. }
+            | Server::Refused { .. } => return Err(self.wrong("answers what nobody has asked")),
             // It does not heed it: whoever stays is served as well.
             Server::Advice { .. } => {}
             Server::Error { code, text, .. } => match code {
