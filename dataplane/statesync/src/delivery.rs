@@ -128,7 +128,7 @@ impl StateSync {
             found.ack_due = false;
             let (counter, sequence) = (progress.durable_counter, progress.durable_sequence);
             let ack = Server::Ack { handle: found.handle, counter, sequence };
-            let message = Bytes::from(ack.to_vec());
+            let message = self.small_messages.encode(&ack);
             let what = What::Ack { subscription };
             self.stats.acks += 1;
             self.outputs.push_back(Queued { to: found.key, channel: Channel::Sync, message, what });

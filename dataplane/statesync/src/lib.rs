@@ -45,6 +45,7 @@ mod rates;
 mod recovery;
 mod requests;
 mod sessions;
+mod small_messages;
 mod stats;
 mod storage;
 mod store;
@@ -83,6 +84,7 @@ use output::{Queued, What};
 use pending_acks::PendingAcks;
 use requests::{Asked, Request};
 use sessions::Sessions;
+use small_messages::SmallMessages;
 use storage::{InFlight, Wanted};
 use subscription::Subscription;
 
@@ -145,6 +147,7 @@ pub struct StateSync {
     unix_ms_at_zero: u64,
     /// The clocks of the op at hand.
     ranges: Vec<ClockRange>,
+    small_messages: SmallMessages,
     stats: SyncStats,
 }
 
@@ -189,6 +192,7 @@ impl StateSync {
             now: Time::ZERO,
             unix_ms_at_zero: 0,
             ranges: Vec::new(),
+            small_messages: SmallMessages::default(),
             stats: SyncStats::default(),
         }
     }
