@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use rings::Parking;
 
 /// Wakes the shard that sleeps in [`crate::PacketRing::wait`]. Cheap to clone, and nearly free to ring while the
 /// shard is awake: the eventfd is written only when the shard has said that it is going to sleep.
@@ -18,7 +19,7 @@ pub struct Doorbell {
 #[derive(Debug)]
 struct Inner {
     event: OwnedFd,
-    parked: AtomicBool,
+    parking: Parking,
 }
 
 impl Doorbell {
@@ -30,15 +31,12 @@ impl Doorbell {
         }
         // SAFETY: a fresh descriptor that nothing else owns.
         let event = unsafe { OwnedFd::from_raw_fd(event) };
-        Ok(Self { inner: Arc::new(Inner { event, parked: AtomicBool::new(false) }) })
+        Ok(Self { inner: Arc::new(Inner { event, parking: Parking::new() }) })
     }
 
     /// Wakes the shard if it sleeps or is about to.
     pub fn ring(&self) {
-        // Pairs with the fence in `park`: our message, then our look at `parked`; its `parked`, then its look at
-        // the messages. In any order of the two fences one side sees the other.
-        fence(Ordering::SeqCst);
-        if self.inner.parked.load(Ordering::Relaxed) && self.inner.parked.swap(false, Ordering::AcqRel) {
+        if self.inner.parking.must_wake() {
             let one = 1u64.to_ne_bytes();
             // SAFETY: eight readable bytes, and a descriptor that `inner` keeps open.
             let written =
@@ -50,13 +48,12 @@ impl Doorbell {
 
     /// The shard says that it is going to sleep; it must look at its queues once more after this.
     pub(crate) fn park(&self) {
-        self.inner.parked.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.inner.parking.park();
     }
 
     /// The shard is awake: no need to ring.
     pub(crate) fn unpark(&self) {
-        self.inner.parked.store(false, Ordering::Relaxed);
+        self.inner.parking.unpark();
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
