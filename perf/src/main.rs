@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 use perf::error::Result;
 use perf::node_child::{self, ServeArgs};
 use perf::serve::PeerArgs;
-use perf::workloads::{bulk, connect, fanout, flood, join_storm, ops, presence, replay, rtt, soak, stages};
+use perf::workloads::{
+    bulk, connect, fanout, flood, join_storm, ops, presence, recover, replay, rtt, soak, stages,
+};
 use perf::{compare, context, impair, report, serve};
 
 /// The harness counts what its threads and the node's shards allocate.
@@ -42,6 +44,8 @@ enum Command {
     Presence(presence::PresenceArgs),
     /// Many clients open one large document at the same moment.
     JoinStorm(join_storm::JoinStormArgs),
+    /// How long a node takes to start over a long log.
+    Recover(recover::RecoverArgs),
     /// Recorded editing, at its own pace, faster, or as fast as possible.
     Replay(replay::ReplayArgs),
     /// Edits for hours: memory must not grow.
@@ -85,6 +89,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fanout(args) => fanout::run(&args),
         Command::Presence(args) => presence::run(&args),
         Command::JoinStorm(args) => join_storm::run(&args),
+        Command::Recover(args) => recover::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Stages(args) => stages::run(&args),

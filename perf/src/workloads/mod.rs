@@ -11,6 +11,7 @@ pub mod flood;
 pub mod join_storm;
 pub mod ops;
 pub mod presence;
+pub mod recover;
 pub mod replay;
 pub mod rtt;
 pub mod soak;
