@@ -36,6 +36,11 @@ impl Acknowledger {
         }
     }
 
+    /// Has the caches fetch the newest range.
+    pub(crate) fn prefetch(&self) {
+        self.received.prefetch();
+    }
+
     pub(crate) fn largest(&self) -> Option<u64> {
         self.received.largest()
     }

@@ -89,8 +89,8 @@ pub struct Endpoint {
     /// What has left of `ready` while others waited in `behind`.
     ahead: u32,
     burst: usize,
-    /// Whose datagram is handed in soon.
-    upcoming: Option<ConnectionKey>,
+    /// Whose datagrams are handed in soon.
+    upcoming: [Option<ConnectionKey>; 2],
     events: VecDeque<(ConnectionKey, Event)>,
     stats: EndpointStats,
     /// The counters of connections that are gone.
@@ -138,7 +138,7 @@ impl Endpoint {
             behind: VecDeque::new(),
             ahead: 0,
             burst: 0,
-            upcoming: None,
+            upcoming: [None; 2],
             events: VecDeque::new(),
             stats: EndpointStats::default(),
             past: ConnectionStats::default(),

@@ -1,5 +1,7 @@
 //! A set of integers, kept as sorted ranges.
 
+use wire::prefetch;
+
 /// Sorted ranges `first..end` that neither overlap nor touch.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct RangeSet {
@@ -7,6 +9,13 @@ pub(crate) struct RangeSet {
 }
 
 impl RangeSet {
+    /// Has the caches fetch the last range.
+    pub(crate) fn prefetch(&self) {
+        if let Some(last) = self.ranges.last() {
+            prefetch(last);
+        }
+    }
+
     /// Adds `first..end`; returns how many of its integers are new.
     pub(crate) fn insert(&mut self, first: u64, end: u64) -> u64 {
         debug_assert!(first < end);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use wire::sync::Channel;
-use wire::{Time, prefetch};
+use wire::{Time, prefetch_front};
 
 use crate::delivery::Snapshot;
 
@@ -92,14 +92,10 @@ pub(crate) struct SentPackets {
 }
 
 impl SentPackets {
-    /// Has the caches fetch the oldest packet and its frames.
+    /// Has the caches fetch the oldest packet and its frames, or where the next will lie.
     pub(crate) fn prefetch(&self) {
-        if let Some(oldest) = self.packets.front() {
-            prefetch(oldest);
-        }
-        if let Some(oldest) = self.frames.front() {
-            prefetch(oldest);
-        }
+        prefetch_front(&self.packets);
+        prefetch_front(&self.frames);
     }
 
     /// The number of the next packet.
@@ -213,6 +209,11 @@ impl SentPackets {
             self.frames_base = end;
             self.first_number += 1;
             self.packets.pop_front();
+        }
+        // The next begin at the start again, in the same cache lines.
+        self.packets.clear();
+        if self.frames.is_empty() {
+            self.frames.clear();
         }
     }
 }

@@ -32,7 +32,7 @@ pub use ecn::Ecn;
 pub use guuid::Guuid;
 pub use header::{Header, HeaderError, PacketType};
 pub use partition::partition_of;
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_front};
 pub use ticket::{OpenedTicket, Ticket, TicketError, TicketKeyRing};
 pub use time::{Span, Time};
 pub use varint::Malformed;

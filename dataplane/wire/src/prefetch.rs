@@ -1,5 +1,7 @@
 //! A hint to the processor's caches.
 
+use std::collections::VecDeque;
+
 /// A cache line.
 const LINE_BYTES: usize = 64;
 
@@ -12,6 +14,15 @@ pub fn prefetch<T: ?Sized>(value: &T) {
     for offset in (0..size_of_val(value)).step_by(LINE_BYTES) {
         fetch(start.wrapping_add(offset));
     }
+}
+
+/// The same for the first entry of a queue; for the one to come where there is none, if the queue was
+/// [cleared](VecDeque::clear).
+#[inline]
+pub fn prefetch_front<T>(queue: &VecDeque<T>) {
+    let start: *const i8 = queue.as_slices().0.as_ptr().cast();
+    fetch(start);
+    fetch(start.wrapping_add(size_of::<T>().saturating_sub(1)));
 }
 
 #[cfg(target_arch = "x86_64")]

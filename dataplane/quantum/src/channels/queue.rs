@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use wire::Time;
+use wire::{Time, prefetch_front};
 
 use super::{Tally, charge};
 
@@ -62,7 +62,17 @@ impl Queue {
     }
 
     pub(super) fn pop(&mut self) -> Option<Queued> {
-        self.messages.pop_front()
+        let message = self.messages.pop_front();
+        if self.messages.is_empty() {
+            // The next begins at the start again, in the same cache lines.
+            self.messages.clear();
+        }
+        message
+    }
+
+    /// Has the caches fetch the oldest message, or where the next will lie.
+    pub(super) fn prefetch(&self) {
+        prefetch_front(&self.messages);
     }
 
     /// Takes a message back; none when it is not here any more.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use wire::channel::Channel;
 use wire::frame::{self, Fragment};
+use wire::prefetch_front;
 
 use super::queue::Queue;
 use super::{Packet, WHOLE_BYTES_MAX, charge};
@@ -68,6 +69,12 @@ impl ReliableSend {
 
     pub(super) fn has_lost(&self) -> bool {
         !self.resend.is_empty()
+    }
+
+    /// Has the caches fetch the oldest messages, or where the next will lie.
+    pub(super) fn prefetch(&self) {
+        prefetch_front(&self.begun);
+        self.queue.prefetch();
     }
 
     /// Whether there is anything to send, credit or not.
@@ -251,6 +258,10 @@ impl ReliableSend {
         while self.begun.front().is_some_and(|message| message.is_acked) {
             self.begun.pop_front();
             self.first += 1;
+        }
+        if self.begun.is_empty() {
+            // The next begins at the start again, in the same cache lines.
+            self.begun.clear();
         }
     }
 

@@ -59,6 +59,15 @@ impl SendChannels {
         self.channels.iter().flatten().for_each(|channel| prefetch(&**channel));
     }
 
+    /// Has the caches fetch the messages of each channel.
+    pub(crate) fn prefetch_messages(&self) {
+        for channel in self.channels.iter().flatten() {
+            if let Messages::Reliable(reliable) = &channel.messages {
+                reliable.prefetch();
+            }
+        }
+    }
+
     fn channel_mut(&mut self, channel: Channel) -> &mut SendChannel {
         let credit = self.credit;
         self.channels[channel as usize].get_or_insert_with(|| Box::new(SendChannel::new(channel, credit)))

@@ -26,8 +26,14 @@ impl Connection {
             prefetch(ids);
         }
         self.sent.prefetch();
+        self.acks.prefetch();
         self.send_channels.prefetch();
         self.receive_channels.prefetch();
+    }
+
+    /// Has them fetch what lies behind that.
+    pub(crate) fn prefetch_messages(&self) {
+        self.send_channels.prefetch_messages();
     }
 
     /// What this connection holds.
