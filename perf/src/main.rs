@@ -7,7 +7,7 @@ use perf::error::Result;
 use perf::node_child::{self, ServeArgs};
 use perf::serve::PeerArgs;
 use perf::workloads::{
-    bulk, connect, fanout, flood, join_storm, ops, presence, recover, replay, rtt, soak, stages,
+    bulk, commit, connect, fanout, flood, join_storm, ops, presence, recover, replay, rtt, soak, stages,
 };
 use perf::{compare, context, impair, report, serve};
 
@@ -44,6 +44,8 @@ enum Command {
     Presence(presence::PresenceArgs),
     /// Many clients open one large document at the same moment.
     JoinStorm(join_storm::JoinStormArgs),
+    /// What it costs and saves that ops wait for others before the log is written.
+    Commit(commit::CommitArgs),
     /// How long a node takes to start over a long log.
     Recover(recover::RecoverArgs),
     /// Recorded editing, at its own pace, faster, or as fast as possible.
@@ -89,6 +91,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fanout(args) => fanout::run(&args),
         Command::Presence(args) => presence::run(&args),
         Command::JoinStorm(args) => join_storm::run(&args),
+        Command::Commit(args) => commit::run(&args),
         Command::Recover(args) => recover::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Soak(args) => soak::run(&args),

@@ -21,6 +21,9 @@ pub struct Stages {
     pub allocations_per_op: Option<f64>,
     /// Bytes written to the log's device for each byte of a record.
     pub log_write_amplification: f64,
+    /// Bytes written to the log's device for each op.
+    #[serde(default)]
+    pub log_bytes_per_op: f64,
     /// Ops of each batch of the log.
     pub ops_per_batch: f64,
     /// The longest that a data core was held up, microseconds, by shard.
@@ -136,6 +139,7 @@ pub fn between(before: &[ShardTimes], after: &[ShardTimes], seconds: f64) -> Opt
         syscalls_per_op: (counted("ring_syscalls") + counted("core_yields")) / ops,
         allocations_per_op: is_counting.then(|| counted("allocations") / ops),
         log_write_amplification: counted("log_batch_bytes") / counted("log_record_bytes").max(1.0),
+        log_bytes_per_op: counted("log_batch_bytes") / ops,
         ops_per_batch: ops / counted("log_batches").max(1.0),
         hiccup_max_us: stolen.iter().zip(&over_budget).map(longest).collect(),
         stolen_ms_per_s: stolen.iter().map(held).collect(),

@@ -76,6 +76,14 @@ impl Default for TargetArgs {
     }
 }
 
+/// What tells runs on nodes of one's own apart.
+#[derive(Clone, Copy, Debug)]
+struct OwnNode {
+    shards: u16,
+    idle_policy: IdlePolicy,
+    commit_delay_us_max: u32,
+}
+
 /// Where loads go, one after the other.
 #[derive(Debug)]
 pub struct Target {
@@ -84,7 +92,7 @@ pub struct Target {
     /// Its API key.
     pub api_key: Option<String>,
     /// Of the node, where it is one's own.
-    own: Option<(u16, IdlePolicy)>,
+    own: Option<OwnNode>,
     node: RefCell<Option<NodeProcess>>,
 }
 
@@ -107,7 +115,11 @@ impl Target {
         Ok(Rc::new(Self {
             control: args.target.clone().or(own_control).unwrap_or_default(),
             api_key: args.api_key.clone(),
-            own: node.as_ref().map(|_| (args.shards, args.idle_policy)),
+            own: node.as_ref().map(|_| OwnNode {
+                shards: args.shards,
+                idle_policy: args.idle_policy,
+                commit_delay_us_max: args.commit_delay_us_max,
+            }),
             node: RefCell::new(node),
         }))
     }
@@ -125,8 +137,12 @@ impl Target {
     /// What tells a run on this target from others.
     pub fn parameters(&self) -> BTreeMap<String, serde_json::Value> {
         match self.own {
-            Some((shards, policy)) => {
-                let parameters = [("shards", json!(shards)), ("idle_policy", json!(policy.name()))];
+            Some(own) => {
+                let parameters = [
+                    ("shards", json!(own.shards)),
+                    ("idle_policy", json!(own.idle_policy.name())),
+                    ("commit_delay_us_max", json!(own.commit_delay_us_max)),
+                ];
                 parameters.map(|(name, value)| (name.to_owned(), value)).into()
             }
             None => [("target".to_owned(), json!(self.control))].into(),
@@ -136,7 +152,7 @@ impl Target {
     /// How the node waits; a cluster's is taken to sleep.
     pub fn waiting(&self) -> Waiting {
         match self.own {
-            Some((_, IdlePolicy::Busy)) => Waiting::Polling,
+            Some(OwnNode { idle_policy: IdlePolicy::Busy, .. }) => Waiting::Polling,
             _ => Waiting::Blocking,
         }
     }

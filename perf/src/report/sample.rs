@@ -184,6 +184,7 @@ fn ops(factor: f64) -> Run {
         syscalls_per_op: 0.21,
         allocations_per_op: Some(1.02),
         log_write_amplification: 2.4,
+        log_bytes_per_op: 155.0,
         ops_per_batch: 41.0,
         hiccup_max_us: vec![812.0, 40.0],
         stolen_ms_per_s: vec![0.4, 0.1],

@@ -4,6 +4,7 @@
 //! that a slow minute of the machine hits everybody, judges each, and makes the [`Run`]s.
 
 pub mod bulk;
+pub mod commit;
 pub mod connect;
 pub mod delivery;
 pub mod fanout;

@@ -226,6 +226,13 @@ impl Measurement for Ops {
             if let Some(cpu_us) = observed.cpu_us_per_op().filter(|_| !is_busy && self.kill_at.is_none()) {
                 repeat.figures.insert("node_cpu_us_per_op".to_owned(), cpu_us);
             }
+            if let Some(stages) = &observed.stages {
+                let figures = [
+                    ("ops_per_log_batch", stages.ops_per_batch),
+                    ("log_bytes_per_op", stages.log_bytes_per_op),
+                ];
+                repeat.figures.extend(figures.map(|(name, figure)| (name.to_owned(), figure)));
+            }
             repeat.marks = observed.marks;
             repeat.shards = observed.shards;
             repeat.stages = observed.stages;
