@@ -67,6 +67,8 @@ pub struct Limits {
     pub unacknowledged_ops_max: usize,
     /// Writers whose last op is remembered for each document.
     pub writers_per_document_max: usize,
+    /// Bytes of states and kept ops that are handed out between two ticks: however many join, edits go in between.
+    pub catch_up_bytes_per_tick: usize,
 }
 
 /// Snapshots that are handed out and not done: others' jobs wait behind them.
@@ -85,6 +87,8 @@ pub(crate) const DIFF_DOCUMENT_BYTES_MIN: u64 = 4 << 10;
 pub(crate) const JOIN_OPS_MIN: u64 = 256;
 /// Bytes of ops that one job reads out of the store.
 pub(crate) const READ_OPS_BYTES: usize = 256 << 10;
+/// What handing out a kept op costs beside its bytes, as bytes of a state that cost as much.
+pub(crate) const CATCH_UP_OP_BYTES: usize = 256;
 /// Ops between two state vectors that are remembered for those who fall behind.
 pub(crate) const CHECKPOINT_OPS: u64 = 256;
 /// How many of them are.
@@ -145,6 +149,7 @@ impl Default for Limits {
             presence_bytes_per_connection_max: 256 << 10,
             unacknowledged_ops_max: 1 << 18,
             writers_per_document_max: 1 << 16,
+            catch_up_bytes_per_tick: 256 << 10,
         }
     }
 }

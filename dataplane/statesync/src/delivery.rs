@@ -11,7 +11,7 @@ use wire::limits::STATE_CHUNK_BYTES;
 use wire::sync::{Channel, Server};
 use wire::varint::varint_len;
 
-use crate::config::{OWED_BYTES_MAX, OWED_MESSAGES_MAX, SUBSCRIBERS_FEW};
+use crate::config::{CATCH_UP_OP_BYTES, OWED_BYTES_MAX, OWED_MESSAGES_MAX, SUBSCRIBERS_FEW};
 use crate::output::{Output, Queued, What};
 use crate::subscription::Known;
 use crate::{StateSync, SubscriberKey};
@@ -26,12 +26,26 @@ impl StateSync {
                 }
             }
             self.is_degraded = false;
+            if self.catch_up_bytes_left == 0 {
+                return None;
+            }
             match self.catching_up.pop_front() {
                 Some(subscription) => self.continue_catch_up(subscription),
                 None if self.continue_answer() => {}
                 None => return None,
             }
         }
+    }
+
+    /// Whether somebody who is behind waits for the next tick.
+    pub(crate) fn is_catch_up_waiting(&self) -> bool {
+        self.catch_up_bytes_left == 0 && !(self.catching_up.is_empty() && self.answering.is_empty())
+    }
+
+    /// So many bytes were handed out to one who is behind.
+    pub(crate) fn spend_catch_up(&mut self, bytes: usize) {
+        self.catch_up_bytes_left = self.catch_up_bytes_left.saturating_sub(bytes);
+        self.stats.catch_ups_deferred += u64::from(self.is_catch_up_waiting());
     }
 
     /// The transport refused the output polled last, which was to this connection: nothing more is sent there
@@ -238,7 +252,8 @@ impl StateSync {
             let message = Bytes::from(state.to_vec());
             let what = What::State { subscription, offset };
             self.outputs.push_back(Queued { to: key, channel: Channel::Sync, message, what });
-            return self.list_for_catch_up(subscription);
+            self.list_for_catch_up(subscription);
+            return self.spend_catch_up(end - offset);
         }
         let document = &mut self.documents[slot];
         if !found.content || catch_up.next > document.visible_sequence() {
@@ -259,6 +274,7 @@ impl StateSync {
         if kept.is_some() {
             catch_up.fetched.clear();
         }
+        let bytes = payload.len();
         if found.wants(op_id.writer(), sequence) {
             let message = op_message(slot, sequence, payload);
             let what = What::KeptOp { subscription, sequence };
@@ -266,6 +282,7 @@ impl StateSync {
             self.outputs.push_back(Queued { to: key, channel: Channel::Sync, message, what });
         }
         self.list_for_catch_up(subscription);
+        self.spend_catch_up(bytes + CATCH_UP_OP_BYTES);
     }
 
     /// Closes a document for a subscriber, who is told why.

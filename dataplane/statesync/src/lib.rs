@@ -107,6 +107,8 @@ pub struct StateSync {
     outputs: VecDeque<Queued>,
     /// Subscriptions to catch up, in turn.
     catching_up: VecDeque<usize>,
+    /// Bytes that they may be handed before the next tick.
+    catch_up_bytes_left: usize,
     /// The output polled last, in case it is refused.
     last_polled: Option<Queued>,
     /// Connections that are blocked or closing.
@@ -155,6 +157,7 @@ impl StateSync {
     /// An empty shard. `incarnation` is the number of this run of the log: greater than any before.
     #[must_use]
     pub fn new(config: SyncConfig, placement: Placement, incarnation: u64) -> Self {
+        let catch_up_bytes_left = config.limits.catch_up_bytes_per_tick;
         Self {
             config,
             placement,
@@ -168,6 +171,7 @@ impl StateSync {
             acks_due: Vec::new(),
             outputs: VecDeque::new(),
             catching_up: VecDeque::new(),
+            catch_up_bytes_left,
             last_polled: None,
             impaired: 0,
             is_degraded: false,
@@ -285,7 +289,8 @@ impl StateSync {
         self.flush_acks();
     }
 
-    /// The time is `now`: broadcasts the presence that is due, and asks for documents to be stored or lets them go.
+    /// The time is `now`: broadcasts the presence that is due, asks for documents to be stored or lets them go, and
+    /// lets those who are behind have more.
     pub fn handle_tick(&mut self, now: Time) {
         while let Some(&(due, slot)) = self.presence_due.first() {
             if due > now {
@@ -294,6 +299,7 @@ impl StateSync {
             self.presence_due.pop_first();
             self.broadcast_presence(now, slot);
         }
+        self.catch_up_bytes_left = self.config.limits.catch_up_bytes_per_tick;
         self.advance_clock(now);
         self.look_after_due(now);
     }
@@ -301,6 +307,9 @@ impl StateSync {
     /// When [`handle_tick`](Self::handle_tick) is next wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
+        if self.is_catch_up_waiting() {
+            return Some(self.now);
+        }
         let due = [self.presence_due.first(), self.documents_due.first()];
         due.into_iter().flatten().map(|&(due, _)| due).min()
     }

@@ -355,13 +355,15 @@ impl StateSync {
             return true;
         }
         let start = *offset;
-        *offset = state.len().min(start + STATE_CHUNK_BYTES);
+        let end = state.len().min(start + STATE_CHUNK_BYTES);
+        *offset = end;
         *since = self.now;
-        let piece = Server::PastState { handle, request, bytes: &state[start..*offset] };
+        let piece = Server::PastState { handle, request, bytes: &state[start..end] };
         let message = Bytes::from(piece.to_vec());
         let what = What::Past { request: id, number, offset: start };
         self.outputs.push_back(Queued { to: key, channel: Channel::Sync, message, what });
         self.list_answer(id);
+        self.spend_catch_up(end - start);
         true
     }
 

@@ -21,6 +21,8 @@ counters! {
         moved,
         /// Joins answered with the state in memory and the ops after it.
         states_shared,
+        /// Times that those who are behind waited for the next turn, since one had its fill of them.
+        catch_ups_deferred,
         /// Joins that waited for their document to be loaded.
         joins_waited,
         /// Joins refused because too many wait.

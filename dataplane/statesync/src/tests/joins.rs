@@ -241,3 +241,56 @@ fn who_comes_later_still_reads_each_keystroke() {
     let [first, second] = keys.map(|key| rig.client(key).ops.len());
     assert_eq!((first, second), (300, 0), "the first to come has it merged");
 }
+
+#[test]
+fn edits_wait_until_all_who_join_have_the_state() {
+    const BUDGET: usize = 128 << 10;
+    let mut config = SyncConfig::default();
+    config.limits.catch_up_bytes_per_tick = BUDGET;
+    let mut rig = Rig::with(DocumentKind::Opaque, config);
+    for key in 1..=2 {
+        rig.open(key, Access::Write);
+        rig.join(key);
+    }
+    let ops = (1..=100).map(|counter| (counter, [7; 1_000]));
+    for (counter, payload) in ops {
+        rig.op(1, counter, &payload);
+    }
+    rig.durable();
+    let handed_out = |rig: &mut Rig| -> usize {
+        (10..30).map(|key| rig.client(key).ops.iter().map(|(_, op)| op.len()).sum::<usize>()).sum()
+    };
+    for key in 10..30 {
+        rig.open(key, Access::Read);
+        let join = Join {
+            handle: HANDLE,
+            kind: DocumentKind::Opaque,
+            content: true,
+            document: "doc",
+            resume: None,
+            state_vector: &[],
+        };
+        let key = SubscriberKey::alone(u64::from(key));
+        let message = Client::Join(join).to_vec();
+        rig.machine.handle_message(rig.now, key, Channel::Sync, &message, &mut rig.log);
+    }
+    rig.machine.handle_tick(rig.now);
+    rig.pump_turn();
+    assert!((BUDGET / 2..=BUDGET).contains(&handed_out(&mut rig)), "{}", handed_out(&mut rig));
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now), "the rest is due at once");
+    assert!(rig.machine.stats().catch_ups_deferred > 0);
+
+    // Nothing is left for those who are behind: who is not gets the edit all the same.
+    let before = handed_out(&mut rig);
+    let edit = Client::Op { handle: HANDLE, counter: 101, payload: b"edit" }.to_vec();
+    rig.machine.handle_message(rig.now, SubscriberKey::alone(1), Channel::Sync, &edit, &mut rig.log);
+    rig.machine.handle_durable(rig.log.records.len() as u64);
+    rig.pump_turn();
+    assert_eq!(rig.client(2).ops.last(), Some(&(101, b"edit".to_vec())));
+    assert_eq!(handed_out(&mut rig), before);
+
+    rig.pump();
+    for key in 10..30 {
+        assert_eq!(rig.client(key).ops.len(), 101, "reader {key}");
+    }
+}

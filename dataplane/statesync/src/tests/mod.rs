@@ -317,6 +317,15 @@ impl Rig {
     }
 
     fn pump_outputs(&mut self) {
+        self.pump_turn();
+        while self.machine.is_catch_up_waiting() {
+            self.machine.handle_tick(self.now);
+            self.pump_turn();
+        }
+    }
+
+    /// What comes out before the next tick.
+    fn pump_turn(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send { to, .. } if self.refusing.contains(&to.connection) => {
