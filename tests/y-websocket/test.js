@@ -190,6 +190,35 @@ const tests = {
     editor.destroy()
   },
 
+  async 'a document over REST is never over or its past is lost' () {
+    const room = newRoom()
+    const path = `/v1/documents/${pathOf(room)}`
+    const editor = new Editor(base, pathOf(room))
+    await editor.synced()
+    const first = await (await rest(path, { method: 'POST', body: updateOf('first') })).json()
+    const named = await (await rest(`${path}?version=v1`, { method: 'POST' })).json()
+    assert.deepEqual(named, { name: 'v1', sequence: first.sequence })
+    await rest(path, { method: 'POST', body: updateOf('second') })
+    await until('second', () => editor.text.toString().includes('second'))
+    const past = at => rest(`${path}?at=${at}`)
+    assert.equal(await (await past('version:v1')).text(), 'first')
+    assert.equal(await (await past(`sequence:${first.sequence}`)).text(), 'first')
+    assert.match(await (await past(`ms:${Date.now() + 1000}`)).text(), /second/)
+    assert.equal((await (await past('version:v2')).json()).code, 'unknown-version')
+    assert.equal((await past('sequence:999')).status, 404)
+    const versions = await (await rest(`${path}?format=versions`)).json()
+    assert.deepEqual(versions.map(version => version.name), ['v1'])
+    assert.equal((await rest(path, { method: 'DELETE' })).status, 403)
+    const { token } = await session(room, 'admin')
+    const headers = { authorization: `Bearer ${token}` }
+    assert.equal((await rest(path, { method: 'DELETE', headers })).status, 204)
+    await until('closed', () => editor.closed !== null)
+    assert.equal(editor.closed.code, 4404)
+    const gone = await rest(path)
+    assert.deepEqual([gone.status, (await gone.json()).code], [410, 'document-deleted'])
+    editor.destroy()
+  },
+
   async 'REST takes what it must refuse' () {
     const path = `/v1/documents/${pathOf(newRoom())}`
     const problem = async (wanted, response) => {

@@ -139,7 +139,9 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/sessions/{id}", get(rest::sessions::get).delete(rest::sessions::revoke))
         .layer(DefaultBodyLimit::max(SESSION_BODY_BYTES_MAX));
     let documents = Router::new()
-        .route("/v1/documents/{*id}", get(rest::documents::read).post(rest::documents::apply))
+        .route("/v1/documents/{*id}", {
+            get(rest::documents::read).post(rest::documents::apply).delete(rest::history::delete)
+        })
         .layer(DefaultBodyLimit::max(FRAME_BYTES_MAX));
     Router::new()
         .merge(sessions)

@@ -13,8 +13,9 @@
 //! | `GET /y/{document}` | a WebSocket in the y-websocket dialect; `?token=` or a bearer token |
 //! | `POST /v1/sessions` | creates a session from `{user, grants?, ttl_s?}`: API key |
 //! | `GET`, `DELETE /v1/sessions/{id}` | shows, revokes it: API key |
-//! | `GET /v1/documents/{id}` | `?format=text` (`&name=`, else `content`), `json` (`&name=`), `update` (`&since=`), `state-vector` |
-//! | `POST /v1/documents/{id}` | applies a Yjs update (v1); answers when it is durable |
+//! | `GET /v1/documents/{id}` | `?format=text` (`&name=`, else `content`), `json` (`&name=`), `update` (`&since=`), `state-vector`; as it was with `&at=sequence:N`, `ms:N` or `version:NAME`; `versions` lists their names |
+//! | `POST /v1/documents/{id}` | applies a Yjs update (v1), or names the document as it is by `?version=NAME`; answers when that is durable |
+//! | `DELETE /v1/documents/{id}` | deletes it for everybody: access `admin`; answers when that is durable |
 //! | `GET /healthz`, `/readyz`, `/metrics` | alive; can open documents; Prometheus text |
 //! | `GET /` | the playground |
 //!

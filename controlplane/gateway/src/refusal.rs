@@ -44,6 +44,8 @@ pub(crate) enum Refusal {
     OpRejected { code: Code, text: String },
     #[error("the node closed the document: {code}: {text}")]
     DocumentClosed { code: Code, text: String },
+    #[error("the node refused the request: {code}: {text}")]
+    Node { code: Code, text: String },
     #[error("no such {0}")]
     NotFound(&'static str),
     #[error("not available: {0}; try again later")]
@@ -78,7 +80,9 @@ impl Refusal {
             Self::TooLarge { .. } => Facts(Code::MessageTooLarge.name(), S::PAYLOAD_TOO_LARGE, 1009),
             Self::SlowReader { .. } => Facts("slow-reader", S::SERVICE_UNAVAILABLE, 1013),
             Self::Limit { .. } => Facts(Code::LimitReached.name(), S::SERVICE_UNAVAILABLE, 1013),
-            Self::OpRejected { code, .. } | Self::DocumentClosed { code, .. } => node_facts(*code),
+            Self::OpRejected { code, .. } | Self::DocumentClosed { code, .. } | Self::Node { code, .. } => {
+                node_facts(*code)
+            }
             Self::NotFound(_) => Facts("not-found", S::NOT_FOUND, 4404),
             Self::Unavailable(_) => Facts("unavailable", S::SERVICE_UNAVAILABLE, 1013),
             Self::Timeout(_) => Facts("not-durable-in-time", S::GATEWAY_TIMEOUT, 1013),
@@ -113,6 +117,8 @@ fn node_facts(code: Code) -> Facts {
         Code::UndecodableUpdate => (S::UNPROCESSABLE_ENTITY, 4422),
         Code::KindMismatch => (S::CONFLICT, 4409),
         Code::OpTooLarge | Code::MessageTooLarge => (S::PAYLOAD_TOO_LARGE, 1009),
+        Code::DocumentDeleted => (S::GONE, 4404),
+        Code::UnknownVersion | Code::HistoryNotKept => (S::NOT_FOUND, 4404),
         Code::DocumentFull => (S::INSUFFICIENT_STORAGE, 4413),
         _ => (S::SERVICE_UNAVAILABLE, 1013),
     };

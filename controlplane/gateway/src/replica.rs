@@ -20,6 +20,8 @@ use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{Array, Doc, GetString, Map, ReadTxn, StateVector, Transact, Update};
 
+use crate::documents::{Query, Reading};
+
 /// Bytes of updates that may wait for being integrated.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 /// The most updates that may wait, so that a question after many small ones does not take long.
@@ -119,6 +121,16 @@ impl Replica {
             applied.map(|()| new)
         })?
         .map_err(|why| self.broke(why))
+    }
+
+    /// What is asked for.
+    pub(crate) fn read(&mut self, query: Query) -> Result<Reading, ReplicaError> {
+        Ok(match query {
+            Query::Text(name) => Reading::Text(self.text(&name)?),
+            Query::Json(name) => Reading::Json(self.json(name.as_deref())?),
+            Query::Update(state_vector) => Reading::Bytes(self.difference(&state_vector)?),
+            Query::StateVector => Reading::Bytes(self.state_vector()?),
+        })
     }
 
     /// The state vector (v1).

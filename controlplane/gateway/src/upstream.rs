@@ -70,7 +70,7 @@ impl Upstream {
 
     async fn connect(&self) -> Result<Client, Refusal> {
         let refused = |refusal: TicketRefusal| Refusal::Unavailable(format!("control plane: {refusal}"));
-        let grants = [Grant { pattern: "*".to_owned(), access: Access::Write }];
+        let grants = [Grant { pattern: "*".to_owned(), access: Access::Admin }];
         let api_key = self.api_key.as_deref();
         let session =
             ControlPlane::create_session(&self.control_url, "gateway", &grants, api_key, SESSION_TTL_S);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use wire::{Access, Guuid};
 
 use super::pending::{Pending, Waiter};
-use super::{Applied, Command, Documents, Query, Queued, Reading};
+use super::{Applied, Command, Documents, Queued};
 use crate::config::{DOCUMENT_LINGER, INBOX_COMMANDS_MAX, LOAD_TIMEOUT};
 use crate::outbox::Outbox;
 use crate::presence::{Announcer, Presence, SocketId};
@@ -61,6 +61,7 @@ fn refuse(command: Command, refusal: &Refusal) {
         Command::Join { outbox, .. } => outbox.end(refusal.clone()),
         Command::Read { reply, .. } => drop(reply.send(Err(refusal.clone()))),
         Command::Apply { reply, .. } => drop(reply.send(Err(refusal.clone()))),
+        Command::Writer { reply } => drop(reply.send(Err(refusal.clone()))),
         _ => {}
     }
 }
@@ -313,11 +314,12 @@ impl DocumentHub {
                 self.send_to(socket, all);
             }
             Command::Read { query, reply } => {
-                let reading = self.read(query);
+                let reading = self.replica.read(query).map_err(Refusal::from);
                 let broken = reading.as_ref().err().filter(|why| matches!(why, Refusal::Replica(_))).cloned();
                 drop(reply.send(reading));
                 return broken.map_or(Ok(()), Err);
             }
+            Command::Writer { reply } => drop(reply.send(Ok(self.writer.clone()))),
             Command::Apply { update, reply } => {
                 self.replica.push(update.clone())?;
                 self.broadcast(&yproto::update(&update), Access::Read, None);
@@ -377,16 +379,6 @@ impl DocumentHub {
 
     fn retry_held(&mut self) -> Result<(), Refusal> {
         self.held.take().map_or(Ok(()), |held| self.apply(held.payload, held.waiter))
-    }
-
-    fn read(&mut self, query: Query) -> Result<Reading, Refusal> {
-        let replica = &mut self.replica;
-        Ok(match query {
-            Query::Text(name) => Reading::Text(replica.text(&name)?),
-            Query::Json(name) => Reading::Json(replica.json(name.as_deref())?),
-            Query::Update(state_vector) => Reading::Bytes(replica.difference(&state_vector)?),
-            Query::StateVector => Reading::Bytes(replica.state_vector()?),
-        })
     }
 
     fn may(&self, socket: SocketId, access: Access) -> bool {

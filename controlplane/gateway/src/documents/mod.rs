@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aetherflow_client::DocumentWriter;
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Read { query: Query, reply: oneshot::Sender<Result<Reading, Refusal>> },
     /// Applies an update, which has been checked; answered when it is durable.
     Apply { update: Bytes, reply: oneshot::Sender<Result<Applied, Refusal>> },
+    /// Lends the way to the node, once the state has arrived.
+    Writer { reply: oneshot::Sender<Result<DocumentWriter, Refusal>> },
 }
 
 /// What is read of a document.

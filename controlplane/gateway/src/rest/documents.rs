@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use wire::Access;
 use wire::limits::OP_BYTES_MAX;
 
-use super::{bearer, body, principal};
+use super::{bearer, body, history, principal};
 use crate::config::REQUEST_TIMEOUT;
 use crate::documents::{Command, Query, Reading, check_document_id};
 use crate::gateway::App;
@@ -30,14 +30,25 @@ pub(crate) const DEFAULT_ROOT_NAME: &str = "content";
 #[derive(Deserialize, Default, Debug)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {
-    /// `text`, `json`, `update` or `state-vector`.
+    /// `text`, `json`, `update` or `state-vector`; `versions` for the names of versions.
     format: Option<String>,
     /// The root type, for `text` and `json`.
     name: Option<String>,
     /// For `update`: leave out what this state vector (v1, in hexadecimal) covers.
     since: Option<String>,
+    /// As the document was then: `sequence:N`, `ms:N` or `version:NAME`.
+    at: Option<String>,
+    /// The name for the document as it is.
+    version: Option<String>,
     /// The session's token, where no header can be sent.
     token: Option<String>,
+}
+
+impl Parameters {
+    /// The session's token, if it is in the address.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
 }
 
 fn query(parameters: Parameters) -> Result<Query, Refusal> {
@@ -52,7 +63,9 @@ fn query(parameters: Parameters) -> Result<Query, Refusal> {
             Ok(Query::Update(since.into()))
         }
         "state-vector" => Ok(Query::StateVector),
-        found => Err(Refusal::Query(format!("format={found}: must be text, json, update or state-vector"))),
+        found => Err(Refusal::Query(format!(
+            "format={found}: must be text, json, update, state-vector or versions"
+        ))),
     }
 }
 
@@ -65,9 +78,9 @@ fn from_hex(text: &str) -> Result<Vec<u8>, Refusal> {
     (0..text.len()).step_by(2).map(digits).collect()
 }
 
-type UrlParameters = Result<UrlQuery<Parameters>, QueryRejection>;
+pub(crate) type UrlParameters = Result<UrlQuery<Parameters>, QueryRejection>;
 
-fn parameters(found: UrlParameters) -> Result<Parameters, Refusal> {
+pub(crate) fn parameters(found: UrlParameters) -> Result<Parameters, Refusal> {
     found.map(|UrlQuery(parameters)| parameters).map_err(|error| Refusal::Query(error.body_text()))
 }
 
@@ -90,21 +103,37 @@ async fn read_document(
     check_document_id(document)?;
     let parameters = parameters(url)?;
     let secret = bearer(headers).or(parameters.token.as_deref());
-    principal(app, secret).await?.require(document, Access::Read)?;
+    let principal = principal(app, secret).await?;
+    let is_list = parameters.format.as_deref() == Some("versions");
+    let is_past = parameters.at.is_some() || is_list;
+    principal.require(document, if is_past { Access::Write } else { Access::Read })?;
+    if is_list {
+        let no_store = (header::CACHE_CONTROL, "no-store");
+        return Ok(([no_store], Json(history::list(app, document).await?)).into_response());
+    }
+    let at = parameters.at.as_deref().map(history::moment).transpose()?;
     let query = query(parameters)?;
+    if let Some(at) = at {
+        return history::read_past(app, document, at, query).await;
+    }
     let (reply, answer) = oneshot::channel();
-    let reading = ask(app, document, Command::Read { query, reply }, answer).await?;
+    ask(app, document, Command::Read { query, reply }, answer).await.map(self::answer)
+}
+
+/// What was read, as a response.
+pub(crate) fn answer(reading: Reading) -> Response {
     let no_store = (header::CACHE_CONTROL, "no-store");
     let plain = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
     let binary = (header::CONTENT_TYPE, "application/octet-stream");
-    Ok(match reading {
+    match reading {
         Reading::Text(text) => ([no_store, plain], text).into_response(),
         Reading::Json(json) => ([no_store], Json(json)).into_response(),
         Reading::Bytes(bytes) => ([no_store, binary], bytes).into_response(),
-    })
+    }
 }
 
-/// `POST /v1/documents/{id}`: applies the body, a Yjs update (v1), and answers when it is durable.
+/// `POST /v1/documents/{id}`: applies the body, a Yjs update (v1), or names the document as it is by `version`; answers
+/// when that is durable.
 pub(crate) async fn apply(
     State(app): State<Arc<App>>,
     Path(document): Path<String>,
@@ -127,6 +156,12 @@ async fn apply_update(
     let secret = bearer(headers).or(parameters.token.as_deref());
     principal(app, secret).await?.require(document, Access::Write)?;
     let update = body(bytes, OP_BYTES_MAX)?;
+    if let Some(name) = parameters.version.as_deref() {
+        if !update.is_empty() {
+            return Err(Refusal::Query("with version= the body must be empty".to_owned()));
+        }
+        return history::name(app, document, name).await;
+    }
     check_update(&update)?;
     if update == UPDATE_EMPTY {
         return Err(Refusal::Update("the update changes nothing".to_owned()));
@@ -136,7 +171,8 @@ async fn apply_update(
     Ok(Json(json!({ "op_id": applied.op_id.to_string(), "sequence": applied.sequence })).into_response())
 }
 
-async fn ask<T>(
+/// Hands the document's hub a command, and waits for its answer.
+pub(crate) async fn ask<T>(
     app: &Arc<App>,
     document: &str,
     command: Command,

@@ -1,6 +1,7 @@
 //! The REST API: sessions, documents, health.
 
 pub(crate) mod documents;
+pub(crate) mod history;
 pub(crate) mod sessions;
 
 use std::sync::Arc;
