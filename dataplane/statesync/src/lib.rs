@@ -49,6 +49,8 @@ mod small_messages;
 mod stats;
 mod storage;
 mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod store_suite;
 mod subscription;
 mod tail;
 mod worker;

@@ -14,6 +14,29 @@ struct Kept {
     versions: BTreeMap<Box<str>, Version>,
 }
 
+impl Kept {
+    /// The state from which a moment is built, by its last op; zero: from nothing.
+    fn base_before(&self, sequence: u64) -> u64 {
+        self.bases.range(..=sequence).next_back().map_or(0, |(&base, _)| base)
+    }
+
+    fn thin(&mut self, end_unix_ms: u64) {
+        let merged = self.head.as_ref().map_or(0, |head| head.base.sequence);
+        let is_old = |op: &&HistoryOp| op.unix_ms <= end_unix_ms && op.sequence <= merged;
+        let Some(last) = self.history.values().take_while(is_old).last().map(|op| op.sequence) else {
+            return;
+        };
+        let is_all = self.history.keys().next_back() == Some(&last);
+        let cut = if is_all { last } else { self.base_before(last) };
+        let pinned: Vec<_> = self.versions.values().map(|named| named.sequence).collect();
+        let pinned: Vec<_> = pinned.into_iter().map(|named| (self.base_before(named), named)).collect();
+        self.history.retain(|&sequence, _| {
+            sequence > cut || pinned.iter().any(|&(from, to)| sequence > from && sequence <= to)
+        });
+        self.bases.retain(|&sequence, _| sequence >= cut || pinned.iter().any(|&(from, _)| from == sequence));
+    }
+}
+
 /// A store in memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
@@ -39,6 +62,19 @@ impl MemoryStore {
         if let Some(kept) = self.documents.get_mut(document) {
             kept.history = kept.history.split_off(&sequence);
             kept.bases = kept.bases.split_off(&sequence);
+        }
+    }
+
+    /// Lets go of what is older than `retention_ms` at `now_unix_ms`: tombstones, and history behind which there is a
+    /// merged state, but for what a named version is built from.
+    pub fn compact(&mut self, now_unix_ms: u64, retention_ms: u64) {
+        let end = now_unix_ms.saturating_sub(retention_ms);
+        self.documents.retain(|_, kept| {
+            let tombstone = kept.head.as_ref().and_then(|head| head.tombstone);
+            tombstone.is_none_or(|tombstone| tombstone.unix_ms > end)
+        });
+        for kept in self.documents.values_mut() {
+            kept.thin(end);
         }
     }
 

@@ -103,6 +103,11 @@ pub trait DocumentStore {
     /// is not kept.
     fn history(&mut self, document: &str, from: u64, bytes_max: usize) -> Result<Vec<HistoryOp>, StoreError>;
 
+    /// Whether the op at `sequence` is in the history.
+    fn holds(&mut self, document: &str, sequence: u64) -> Result<bool, StoreError> {
+        Ok(!self.history(document, sequence, 0)?.is_empty())
+    }
+
     /// The merged state in the history whose last op is the last no later than `sequence`.
     fn base_at(&mut self, document: &str, sequence: u64) -> Result<Option<HistoryBase>, StoreError>;
 

@@ -179,10 +179,17 @@ impl<S: DocumentStore> StorageWorker<S> {
         let document = &*job.document;
         let history = StoreWrite::History { document, ops: &job.ops };
         let head_write = StoreWrite::Head { document, head: &head };
-        let history_base = StoreWrite::HistoryBase { document, unix_ms: job.unix_ms, base: &head.base };
-        let writes = [history, head_write, history_base];
-        let count = if is_history_base_due { 3 } else { 2 };
-        self.store.write(&writes[..count]).map_err(Failure::from)?;
+        let base_write = |base| StoreWrite::HistoryBase { document, unix_ms: job.unix_ms, base };
+        let mut writes = vec![history, head_write];
+        if is_history_base_due {
+            writes.push(base_write(&head.base));
+        }
+        // When all history up to the state has gone, what follows is built from the state.
+        let is_lone = !job.quarantined && !job.base.state.is_empty();
+        if is_lone && !self.store.holds(document, job.base.sequence).map_err(Failure::from)? {
+            writes.push(base_write(&job.base));
+        }
+        self.store.write(&writes).map_err(Failure::from)?;
         self.stats.snapshots += 1;
         self.stats.snapshot_bytes += head.base.state.len() as u64;
         Ok(JobDone::Snapshotted { base: head.base, sequence, quarantined })

@@ -270,6 +270,12 @@ impl DocumentStore for FjallStore {
         Ok(self.read_history(document, from, bytes_max)?)
     }
 
+    fn holds(&mut self, document: &str, sequence: u64) -> Result<bool, SyncError> {
+        let history = &self.tables()?.history;
+        let Some(key) = self.last_key(history, document, sequence)? else { return Ok(false) };
+        Ok(Chunk::of(&key)?.1.last >= sequence)
+    }
+
     fn base_at(&mut self, document: &str, sequence: u64) -> Result<Option<HistoryBase>, SyncError> {
         Ok(self.read_base_at(document, sequence)?)
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::jobs::{At, Base, HistoryOp, Snapshot, Version, WriterMark};
+use crate::store_suite;
 use crate::{Job, JobDone, MemoryStore, StorageWorker, StoreError, WorkerConfig};
 
 struct Bench {
@@ -163,6 +164,13 @@ fn a_past_moment_is_shown_as_another() {
     assert_eq!(bench.text_at(At::Sequence(3)), Err(Code::HistoryNotKept));
     assert_eq!(bench.text_at(At::Version("early".into())).as_deref(), Ok("0,1,2,"));
     assert_eq!(bench.text_at(At::Sequence(8)).as_deref(), Ok("0,1,2,3,"));
+}
+
+#[test]
+fn a_past_or_an_end_is_lost_in_memory() {
+    let compact = |store: &mut MemoryStore, now| store.compact(now, store_suite::RETENTION_MS);
+    store_suite::a_moment_is_lost_or_another(MemoryStore::default(), compact);
+    store_suite::a_deleted_document_comes_back(MemoryStore::default(), compact);
 }
 
 #[test]

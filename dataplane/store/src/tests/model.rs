@@ -39,6 +39,7 @@ fn check(real: &mut impl DocumentStore, model: &mut MemoryStore, now: u64) {
                 assert_eq!(real.history(document, from, bytes_max), model.history(document, from, bytes_max));
             }
             assert_eq!(real.base_at(document, from), model.base_at(document, from));
+            assert_eq!(real.holds(document, from), model.holds(document, from));
         }
         assert_eq!(real.base_at(document, u64::MAX), model.base_at(document, u64::MAX));
         for unix_ms in [0, now / 3, now / 2, now, u64::MAX] {

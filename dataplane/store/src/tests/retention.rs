@@ -1,7 +1,7 @@
 //! What is let go, and what must not be.
 
 use statesync::jobs::{Tombstone, Version};
-use statesync::{DocumentStore, StoreWrite};
+use statesync::{DocumentStore, StoreWrite, store_suite};
 use tempfile::tempdir;
 use wire::sync::DocumentKind;
 
@@ -12,9 +12,9 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 fn config() -> StoreConfig {
     StoreConfig {
-        history_retention_ms: 10 * DAY_MS,
+        history_retention_ms: store_suite::RETENTION_MS,
         history_bytes_per_document_max: 1 << 20,
-        tombstone_retention_ms: 10 * DAY_MS,
+        tombstone_retention_ms: store_suite::RETENTION_MS,
         ..StoreConfig::default()
     }
 }
@@ -53,6 +53,17 @@ fn is_there(store: &mut FjallStore, document: &str, sequence: u64) -> bool {
     let base = store.base_at(document, sequence).expect("a read").map_or(0, |base| base.sequence);
     let ops = store.history(document, base + 1, usize::MAX).expect("a read");
     base == sequence || ops.last().is_some_and(|last| last.sequence >= sequence)
+}
+
+#[test]
+fn a_past_or_an_end_is_lost() {
+    let thin = |store: &mut FjallStore, now| {
+        compact(store, now);
+    };
+    let dir = tempdir().expect("a directory");
+    store_suite::a_moment_is_lost_or_another(open_with(dir.path(), config()), thin);
+    let dir = tempdir().expect("a directory");
+    store_suite::a_deleted_document_comes_back(open_with(dir.path(), config()), thin);
 }
 
 #[test]
