@@ -79,8 +79,16 @@ pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 1;
 pub(crate) const ANSWERS_BYTES_MAX: u64 = 256 << 20;
 /// How long an answer that is not read may stand in the way of others.
 pub(crate) const ANSWER_PATIENCE: Span = Span::from_ms(10_000);
+/// How often room that is not needed any more is given back.
+pub(crate) const SHRINK_AFTER: Span = Span::from_ms(10_000);
+/// Room for so many is kept.
+pub(crate) const SHRINK_MIN: usize = 1_024;
 /// Documents that are stored at once when the log is too long.
 pub(crate) const PRESSED_DOCUMENTS: usize = 16;
+/// The part of its limit by which a document may go beyond it with updates that only delete.
+pub(crate) const DELETIONS_PART: u64 = 8;
+/// How soon a client may tell presence again that was over a limit.
+pub(crate) const PRESENCE_OVER_LIMIT_RETRY: Span = Span::from_ms(1_000);
 /// A document with no more bytes than this is sent whole rather than compared.
 pub(crate) const DIFF_DOCUMENT_BYTES_MIN: u64 = 4 << 10;
 /// A document that somebody joins is merged when so many ops come after its merged state.

@@ -68,6 +68,8 @@ pub(crate) struct Document {
     /// Jobs of it that are asked for or under way: it stays where it is until they are done.
     pub(crate) jobs: u32,
     pub(crate) snapshot: SnapshotState,
+    /// Something was taken out of it while it was full, and that is not merged yet.
+    pub(crate) is_thinned: bool,
     /// A request waits until more of it is stored.
     pub(crate) is_awaited: bool,
     /// Since when it has ops that the store has not.
@@ -103,6 +105,7 @@ impl Document {
             jobs: 0,
             snapshot: SnapshotState::None,
             is_awaited: false,
+            is_thinned: false,
             dirty_since: None,
             dirty_lsn: None,
             used: Time::ZERO,
@@ -191,7 +194,7 @@ impl Document {
     }
 
     /// Whether merging it now may make it smaller. Only with a sixteenth of the limit in ops: merging stays rare.
-    pub(crate) fn may_shrink(&self, bytes_max: u64) -> bool {
+    pub(crate) fn has_grown(&self, bytes_max: u64) -> bool {
         self.is_merged() && self.grown_bytes > 0 && self.grown_bytes >= bytes_max / 16
     }
 
@@ -209,6 +212,7 @@ impl Document {
         let is_merged = base.sequence > self.base.sequence;
         self.base = base;
         if is_merged {
+            self.is_thinned = false;
             let first = self.base.sequence + 1;
             let left = (first..=self.sequence).filter_map(|at| self.tail.get(at));
             self.grown_bytes = left.map(|op| op.payload.len() as u64).sum();

@@ -3,6 +3,7 @@
 use wire::Time;
 use wire::sync::{DocumentKind, Server};
 
+use crate::config::{SHRINK_AFTER, SHRINK_MIN};
 use crate::document::{Document, Residence};
 use crate::{Placement, StateSync};
 
@@ -77,7 +78,7 @@ impl StateSync {
         partition: u32,
         residence: Residence,
     ) -> usize {
-        let slot = self.documents.insert(Document::new(id, kind, partition, residence));
+        let slot = self.documents.insert(Box::new(Document::new(id, kind, partition, residence)));
         self.document_ids.insert(Box::from(id), slot);
         slot
     }
@@ -104,6 +105,24 @@ impl StateSync {
             self.remove_if_vacant(slot);
         } else if document.presence.has_changes() {
             self.schedule_presence(now, slot);
+        }
+    }
+
+    /// Gives back the room of what is gone, when that is most of it: now and then, since it looks at all that is left.
+    pub(crate) fn shrink(&mut self) {
+        if self.now < self.shrunk + SHRINK_AFTER {
+            return;
+        }
+        self.shrunk = self.now;
+        let is_much = |len: usize, capacity: usize| capacity > SHRINK_MIN && len < capacity / 4;
+        if is_much(self.documents.len(), self.documents.capacity()) {
+            self.documents.shrink_to_fit();
+        }
+        if is_much(self.document_ids.len(), self.document_ids.capacity()) {
+            self.document_ids.shrink_to_fit();
+        }
+        if is_much(self.subscriptions.len(), self.subscriptions.capacity()) {
+            self.subscriptions.shrink_to_fit();
         }
     }
 

@@ -27,7 +27,7 @@ struct Answer {
     vector: Bytes,
     /// What the joiner has by the time the ops of `catch_up` come.
     known: Known,
-    catch_up: CatchUp,
+    catch_up: Box<CatchUp>,
     /// The joiner goes on from where it was, and has its own ops.
     is_resumed: bool,
 }

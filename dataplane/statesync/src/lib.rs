@@ -98,7 +98,8 @@ pub struct StateSync {
     config: SyncConfig,
     placement: Placement,
     incarnation: u64,
-    documents: Slab<Document>,
+    /// In boxes: a place that is free again costs next to nothing.
+    documents: Slab<Box<Document>>,
     document_ids: HashMap<Box<str>, usize, FixedHasher>,
     connections: HashMap<SubscriberKey, Connection, FixedHasher>,
     sessions: Sessions,
@@ -145,6 +146,8 @@ pub struct StateSync {
     answering: VecDeque<(usize, u64)>,
     /// Bytes of answers that are being sent.
     answers_bytes: u64,
+    /// When room for what is gone was given back last.
+    shrunk: Time,
     /// The latest time that was told.
     now: Time,
     /// Unix milliseconds when that clock stood at zero.
@@ -195,6 +198,7 @@ impl StateSync {
             requests_in_flight: 0,
             answering: VecDeque::new(),
             answers_bytes: 0,
+            shrunk: Time::ZERO,
             now: Time::ZERO,
             unix_ms_at_zero: 0,
             ranges: Vec::new(),
@@ -304,6 +308,7 @@ impl StateSync {
         self.catch_up_bytes_left = self.config.limits.catch_up_bytes_per_tick;
         self.advance_clock(now);
         self.look_after_due(now);
+        self.shrink();
     }
 
     /// When [`handle_tick`](Self::handle_tick) is next wanted.

@@ -89,8 +89,8 @@ impl Materializer {
         let vector = decode_state_vector(vector).ok_or(Fault::StateVector)?;
         self.with(document, base, ops, |doc| {
             let txn = mem::ManuallyDrop::new(doc.transact());
-            let diff = Bytes::from(txn.encode_state_as_update_v1(&vector));
-            let own = Bytes::from(txn.state_vector().encode_v1());
+            let diff = exact(txn.encode_state_as_update_v1(&vector));
+            let own = exact(txn.state_vector().encode_v1());
             drop(mem::ManuallyDrop::into_inner(txn));
             Ok((diff, own))
         })
@@ -186,6 +186,11 @@ pub(crate) fn build<'a>(
     result.unwrap_or(Err(Fault::Panic))
 }
 
+/// Without the room that the library kept for more: it stays in memory with the document.
+fn exact(bytes: Vec<u8>) -> Bytes {
+    Bytes::from(bytes.into_boxed_slice())
+}
+
 fn new_doc() -> Doc {
     let mut options = Options::with_client_id(ClientID::new(CACHE_CLIENT_ID));
     options.offset_kind = OffsetKind::Utf16;
@@ -222,8 +227,8 @@ fn apply<'a>(doc: &Doc, updates: impl Iterator<Item = &'a [u8]>) -> Result<u64, 
 /// The whole state. It is read back by its clocks: what the library left out would be lost with the ops.
 fn encode_all(doc: &Doc) -> Result<Base, Fault> {
     let txn = mem::ManuallyDrop::new(doc.transact());
-    let vector = Bytes::from(txn.state_vector().encode_v1());
-    let state = Bytes::from(txn.encode_state_as_update_v1(&StateVector::default()));
+    let vector = exact(txn.state_vector().encode_v1());
+    let state = exact(txn.encode_state_as_update_v1(&StateVector::default()));
     let pending_bytes = if txn.has_missing_updates() {
         let integrated = txn.encode_diff_v1(&StateVector::default()).len();
         state.len().saturating_sub(integrated).max(1) as u64

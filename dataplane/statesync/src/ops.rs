@@ -8,6 +8,7 @@ use wire::sync::{DocumentKind, Server};
 use wire::yjs_scan::UpdateScan;
 use wire::{Code, Guuid};
 
+use crate::config::DELETIONS_PART;
 use crate::document::Residence;
 use crate::pending_acks::PendingAck;
 use crate::tail::NewOp;
@@ -134,16 +135,21 @@ impl StateSync {
             },
         };
         let bytes = document.bytes() + payload.len() as u64;
-        let mut fault =
-            (bytes > limits.document_bytes_max).then_some("the document is as large as it may be");
+        // What only takes out makes room once it is merged; a document could not be emptied otherwise.
+        let takes_out = matches!(&checked, Checked::Update(scan) if scan.blocks == 0);
+        let bytes_max = match takes_out {
+            true => limits.document_bytes_max + limits.document_bytes_max / DELETIONS_PART,
+            false => limits.document_bytes_max,
+        };
+        let mut fault = (bytes > bytes_max).then_some("the document is as large as it may be");
         if let Checked::Update(scan) = &checked {
             let ranges = &self.ranges;
             let is_merged = document.is_merged();
             let count = document.counted();
-            if count.shared_types + scan.shared_types > SHARED_TYPES_MAX {
+            if !takes_out && count.shared_types + scan.shared_types > SHARED_TYPES_MAX {
                 fault = Some("the document has as many shared types as it may have");
             }
-            if count.blocks + scan.blocks > limits.document_blocks_max {
+            if !takes_out && count.blocks + scan.blocks > limits.document_blocks_max {
                 fault = Some("the document has as many blocks as it may have");
             }
             let is_pending_full = count.pending_bytes > limits.pending_bytes_max as u64;
@@ -153,13 +159,17 @@ impl StateSync {
         }
         let Some(text) = fault else {
             // Merged before it is full, it may turn out not to be.
-            if bytes > limits.document_bytes_max / 16 * 15 && document.may_shrink(limits.document_bytes_max) {
-                self.want_snapshot(slot, true);
+            if bytes > limits.document_bytes_max / 16 * 15 {
+                document.is_thinned |= takes_out;
+                if document.has_grown(limits.document_bytes_max) {
+                    self.want_snapshot(slot, true);
+                }
             }
             return Ok(checked);
         };
-        if document.may_shrink(limits.document_bytes_max) {
-            self.want_snapshot(slot, true);
+        if document.is_thinned || document.has_grown(limits.document_bytes_max) {
+            // In its turn: who fills a document keeps no other from being stored.
+            self.want_snapshot(slot, false);
             return Err(refuse(
                 Code::DocumentBusy,
                 "the document is full, and being merged: send the op again later",

@@ -1,9 +1,10 @@
 //! Presence on its way from one subscriber to all of a document.
 
 use bytes::Bytes;
-use wire::sync::{Channel, PresenceEntry};
+use wire::sync::{Channel, PresenceEntry, Server};
 use wire::{Code, Time};
 
+use crate::config::PRESENCE_OVER_LIMIT_RETRY;
 use crate::output::{Queued, What};
 use crate::presence::Verdict;
 use crate::{StateSync, SubscriberKey};
@@ -47,8 +48,15 @@ impl StateSync {
         }
         if refused > 0 {
             self.stats.presence_refused += refused;
-            let text = "presence entries over the connection's or the document's limit were not taken";
-            self.send_error(key, handle, Code::LimitReached, text);
+            // The document stays open, and its client is told once, not for every message.
+            let found = &mut self.subscriptions[subscription];
+            if found.presence_refused_until <= now {
+                found.presence_refused_until = now + PRESENCE_OVER_LIMIT_RETRY;
+                let text = "presence entries over the connection's or the document's limit were not taken";
+                let retry_after_ms = (PRESENCE_OVER_LIMIT_RETRY.as_us() / 1_000) as u32;
+                let error = Server::Error { handle, code: Code::LimitReached, retry_after_ms, text };
+                self.send_control(key, error.to_vec());
+            }
         }
         if self.documents[slot].presence.has_changes() {
             self.schedule_presence(now, slot);

@@ -62,7 +62,7 @@ pub(crate) struct Subscription {
     /// Whether its JOINED was sent: nothing else is before.
     pub(crate) is_announced: bool,
     /// `None`: live, ops are queued as they come.
-    pub(crate) catch_up: Option<CatchUp>,
+    pub(crate) catch_up: Option<Box<CatchUp>>,
     /// Whether the conductor has it in its list of those to catch up.
     pub(crate) is_listed: bool,
     /// Its own ops up to this one are sent too: a client that starts anew has none of them.
@@ -79,18 +79,18 @@ pub(crate) struct Subscription {
 
 impl CatchUp {
     /// Ops from `next` on.
-    pub(crate) fn from(next: u64) -> Self {
-        Self { next, ..Self::default() }
+    pub(crate) fn from(next: u64) -> Box<Self> {
+        Box::new(Self { next, ..Self::default() })
     }
 
     /// A state, then ops from `next` on.
-    pub(crate) fn state(state: Bytes, next: u64) -> Self {
-        Self { state, next, ..Self::default() }
+    pub(crate) fn state(state: Bytes, next: u64) -> Box<Self> {
+        Box::new(Self { state, next, ..Self::default() })
     }
 
     /// Nothing until a job is done.
-    pub(crate) fn waiting(awaited: Awaited, next: u64) -> Self {
-        Self { awaited: Some(awaited), next, ..Self::default() }
+    pub(crate) fn waiting(awaited: Awaited, next: u64) -> Box<Self> {
+        Box::new(Self { awaited: Some(awaited), next, ..Self::default() })
     }
 }
 

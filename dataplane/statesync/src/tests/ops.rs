@@ -156,6 +156,79 @@ fn a_document_is_full_by_the_sum_of_edits_that_it_no_longer_holds() {
 }
 
 #[test]
+fn a_full_document_cannot_be_emptied_or_grows_by_deletions() {
+    let mut config = SyncConfig::default();
+    config.limits.document_bytes_max = 10_000;
+    let mut rig = Rig::with(DocumentKind::Yjs, config);
+    rig.open(1, Access::Write);
+    rig.join(1);
+    rig.type_text(1, &"x".repeat(9_900));
+    rig.durable();
+    rig.later(40_000);
+    let mut writer = ModelClient::new(50, Access::Write);
+    let more = writer.type_text(&"y".repeat(200));
+    rig.op(1, 2, &more);
+    assert_eq!(rig.client(1).rejects, [(2, Code::DocumentFull)]);
+    let empty = |rig: &mut Rig, range: std::ops::Range<u32>| {
+        let mut txn = rig.client(1).doc.transact_mut();
+        let field = txn.get_or_insert_text("t");
+        field.remove_range(&mut txn, range.start, range.len() as u32);
+        txn.encode_update_v1()
+    };
+    let update = empty(&mut rig, 0..5_000);
+    for counter in 3..13 {
+        // The same again: each takes a little room until it is merged.
+        rig.op(1, counter, &update);
+    }
+    assert_eq!(rig.client(1).rejects.len(), 1, "what takes out is taken");
+    rig.durable();
+    rig.op(1, 13, &more);
+    assert_eq!(
+        rig.client(1).rejects.last(),
+        Some(&(13, Code::DocumentBusy)),
+        "there is room once it is merged"
+    );
+    rig.op(1, 13, &more);
+    assert_eq!((rig.client(1).rejects.len(), rig.machine.stats().ops_document_full), (2, 1));
+    // Deletions of what is not there make no room, and are bounded.
+    let mut logged = 0;
+    for counter in 14..2_000 {
+        let client = u64::from(counter as u32);
+        let mut unknown = vec![0, 1];
+        wire::varint::put_varint(&mut unknown, 1_000 + client);
+        unknown.extend([1, 0, 1]);
+        rig.op(1, client, &unknown);
+        if counter % 50 == 0 {
+            rig.durable();
+            rig.later(1_000);
+        }
+        logged = rig.log.records.len();
+    }
+    assert!(logged < 1_985, "{logged}");
+}
+
+#[test]
+fn an_op_that_came_before_a_document_was_unloaded_is_taken_again() {
+    let mut rig = Rig::new(DocumentKind::Yjs);
+    rig.open(1, Access::Write);
+    rig.join(1);
+    let update = rig.client(1).type_text("once");
+    rig.op(1, 7, &update);
+    rig.durable();
+    rig.later(40_000);
+    rig.close(1);
+    rig.later(100_000);
+    assert_eq!((rig.machine.stats().documents, rig.machine.stats().unloads), (0, 1));
+    rig.open(1, Access::Write);
+    rig.join(1);
+    assert_eq!(rig.client(1).joined().writer_counter, 7);
+    rig.op(1, 7, &update);
+    assert_eq!(rig.client(1).acked.last(), Some(&7));
+    assert_eq!(rig.log.records.len(), 1);
+    assert_eq!(rig.machine.stats().ops_duplicate, 1);
+}
+
+#[test]
 fn an_op_behind_a_refused_one_overtakes_it_and_the_refused_one_is_lost() {
     let mut rig = Rig::new(DocumentKind::Yjs);
     rig.open(1, Access::Write);
