@@ -156,7 +156,8 @@ impl Document {
         let is_empty = match self.residence {
             Residence::Ready => self.sequence == 0,
             Residence::Gone => true,
-            Residence::Loading | Residence::Deleted { .. } | Residence::Unusable(_) => false,
+            Residence::Unusable(_) => self.dirty_lsn.is_none(),
+            Residence::Loading | Residence::Deleted { .. } => false,
         };
         is_empty && self.is_unused()
     }

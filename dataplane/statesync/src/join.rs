@@ -68,6 +68,7 @@ impl StateSync {
         match document.residence {
             Residence::Loading => return self.wait(key, join, slot),
             Residence::Deleted { .. } | Residence::Gone => return Err(DELETED),
+            Residence::Unusable(_) if !join.content && access >= Access::Admin => {}
             Residence::Unusable(code) => return Err((code, "what is stored of the document cannot be used")),
             Residence::Ready => {}
         }

@@ -175,8 +175,10 @@ impl StateSync {
             }
         }
         let document = &self.documents[slot];
-        if document.residence != Residence::Ready {
-            return Err((Code::DocumentDeleted, "the document was deleted"));
+        match document.residence {
+            Residence::Ready => {}
+            Residence::Unusable(code) => return Err((code, "what is stored of the document cannot be used")),
+            _ => return Err((Code::DocumentDeleted, "the document was deleted")),
         }
         let needed = match asked {
             Asked::ReadAt(At::Sequence(sequence)) if *sequence > document.visible_sequence() => {
@@ -194,7 +196,7 @@ impl StateSync {
 
     /// Puts a document's end into the log, unless it is there.
     fn delete(&mut self, slot: usize, writer: Guuid, log: &mut impl AppendLog) -> Result<Stage, Refusal> {
-        if self.documents[slot].residence != Residence::Ready {
+        if !matches!(self.documents[slot].residence, Residence::Ready | Residence::Unusable(_)) {
             return Ok(Stage::Logged);
         }
         let unix_ms = self.unix_ms();

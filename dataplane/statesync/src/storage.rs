@@ -175,6 +175,12 @@ impl StateSync {
         self.documents[slot].jobs -= 1;
         match (what, done) {
             (InFlightKind::Load, JobDone::Loaded(stored)) => self.take_loaded(now, slot, stored),
+            (InFlightKind::Load, JobDone::Failed { code: code @ Code::SnapshotDamaged, .. }) => {
+                self.stats.loads_failed += 1;
+                // Who may delete it can still do that.
+                self.documents[slot].residence = Residence::Unusable(code);
+                self.resume_waiting(now, slot);
+            }
             (InFlightKind::Load, JobDone::Failed { code, text }) => {
                 self.stats.loads_failed += 1;
                 self.refuse_waiting(slot, code, &text);

@@ -158,6 +158,40 @@ fn a_job_under_way_brings_a_deleted_document_back() {
 }
 
 #[test]
+fn a_damaged_document_cannot_be_deleted_or_is_shown() {
+    let mut rig = rig(DocumentKind::Yjs);
+    rig.later(40_000);
+    rig.close(1);
+    rig.close(2);
+    rig.later(100_000);
+    assert_eq!(rig.machine.stats().documents, 0);
+    rig.worker.store().damage("doc");
+    let presence = |handle| {
+        let kind = DocumentKind::Yjs;
+        Client::Join(Join { handle, kind, content: false, document: "doc", resume: None, state_vector: &[] })
+    };
+    rig.open(2, Access::Write);
+    rig.join(2);
+    rig.send(2, &presence(HANDLE));
+    assert_eq!(rig.client(2).errors, [Code::SnapshotDamaged; 2]);
+    assert_eq!(rig.machine.stats().documents, 0);
+    rig.open(1, Access::Admin);
+    rig.join(1);
+    assert_eq!(rig.client(1).errors, [Code::SnapshotDamaged]);
+    rig.send(1, &presence(HANDLE));
+    rig.send(1, &Client::ReadAt { handle: HANDLE, request: 2, at: wire::sync::At::Sequence(1) });
+    rig.op(1, 1, &[0, 0]);
+    rig.send(1, &DELETE);
+    rig.durable();
+    let client = rig.client(1);
+    assert_eq!((&client.done[..], &client.rejects[..]), (&[(1, 1)][..], &[(1, Code::Forbidden)][..]));
+    assert_eq!(client.refused, [(2, Code::SnapshotDamaged, 0)]);
+    assert!(rig.worker.store().head("doc").unwrap().unwrap().tombstone.is_some());
+    let again = recover(&rig);
+    assert_eq!((rig.machine.stats().documents, again.machine.stats().documents), (0, 0));
+}
+
+#[test]
 fn a_subscriber_that_cannot_be_told_now_is_never_told() {
     let mut rig = rig(DocumentKind::Yjs);
     rig.refuse(2);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use wire::limits::SHARED_TYPES_MAX;
+use wire::sync::At;
 use wire::varint::put_varint;
 
 use crate::STACK_BYTES_MIN;
@@ -45,6 +46,19 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             Client::Presence { handle, entries }.to_vec()
         }),
         (0..3_u32).prop_map(|handle| Client::Leave { handle }.to_vec()),
+        (0..3_u32, 0..7_u8, 0..9_u64).prop_map(|(handle, what, number)| {
+            let request = number as u32;
+            let name = &["v", "w", "name"][number as usize % 3];
+            match what {
+                0 => Client::Delete { handle, request },
+                1 | 2 => Client::CreateVersion { handle, request, name },
+                3 => Client::ListVersions { handle, request },
+                4 => Client::ReadAt { handle, request, at: At::Sequence(number) },
+                5 => Client::ReadAt { handle, request, at: At::UnixMs(number) },
+                _ => Client::ReadAt { handle, request, at: At::Version(name) },
+            }
+            .to_vec()
+        }),
         // A Yjs update that decodes: one block of one client at any clock, or a deletion.
         (0..3_u32, 1..9_u64, 0..3_u8, 0..5_u8).prop_map(|(handle, counter, client, clock)| {
             let payload = [1, 1, client, clock, 4, 1, 1, b't', 1, b'x', 1, client, 1, clock, 1];
@@ -62,7 +76,8 @@ proptest! {
     ) {
         let mut rig = Rig::new(DocumentKind::Yjs);
         let open = |rig: &mut Rig, key: u64| {
-            let session = ModelClient::new(key as u8 + 1, Access::Write).session;
+            let access = if key == 0 { Access::Admin } else { Access::Write };
+            let session = ModelClient::new(key as u8 + 1, access).session;
             rig.machine.handle_open(SubscriberKey::alone(key), session);
         };
         (0..3).for_each(|key| open(&mut rig, key));
@@ -98,7 +113,8 @@ proptest! {
         rig.machine.handle_durable(rig.log.records.len() as u64);
         while rig.work() {}
         let stats = rig.machine.stats();
-        prop_assert_eq!((stats.connections, stats.subscriptions), (0, 0));
+        prop_assert_eq!((stats.connections, stats.subscriptions, stats.requests_waiting), (0, 0, 0));
+        prop_assert_eq!((stats.jobs_waiting, rig.machine.answers_bytes), (0, 0));
         for document in rig.machine.documents() {
             prop_assert!(document.sequence > 0, "{:?} holds nothing", document);
         }
