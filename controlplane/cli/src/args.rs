@@ -37,6 +37,11 @@ pub(crate) enum Command {
     /// Look into the logs of a node that does not run, and mend them
     #[command(after_help = "Example:\n  aetherflow log verify --data-dir /var/lib/aetherflow/node")]
     Log(crate::log::LogArgs),
+    /// Make, list and check backups of nodes
+    Backup(crate::backup::BackupArgs),
+    /// Make a node's data directory of a backup
+    #[command(after_help = crate::backup::restore_help())]
+    Restore(crate::backup::RestoreArgs),
     /// Check a configuration file and say what is wrong with it
     #[command(after_help = "Example:\n  aetherflow config configs/aetherflow.toml")]
     Config(ConfigArgs),
@@ -64,6 +69,9 @@ pub(crate) struct DevArgs {
     /// gRPC address of the control plane; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7401")]
     pub(crate) control: SocketAddr,
+    /// gRPC address where `aetherflow backup` is taken; port 0 takes a free one [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
     /// What a shard does when idle: busy (never sleeps), adaptive (spins, then sleeps) or saver (sleeps)
     #[arg(long, value_name = "POLICY")]
     pub(crate) idle_policy: Option<IdlePolicyArg>,

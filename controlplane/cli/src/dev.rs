@@ -65,6 +65,7 @@ fn config(args: &DevArgs) -> Result<Config, RoleError> {
     config.node.data_dir = args.data_dir.join("node");
     config.node.listen = args.listen;
     config.gateway.listen = args.http;
+    config.node.admin = args.admin.or(config.node.admin);
     if let Some(shards) = args.shards {
         config.node.shards = u32::from(shards);
     }
@@ -106,6 +107,7 @@ impl Appliance {
             "event": "ready", "http": http, "control": control, "quantum": quantum.to_string(),
             "data_dir": data_dir, "shards": self.node.shard_count(), "recovered_ops": self.node.recovered_ops(),
             "recovered_ops_stored": self.node.recovered_ops_stored(), "ready_ms": ready_ms, "pid": std::process::id(),
+            "admin": self.node.admin_address().map(|address| address.to_string()),
         });
         output::print(args.output, &ready, || {
             let websocket = http.replacen("http", "ws", 1);

@@ -2,6 +2,7 @@
 //! the operator's commands.
 
 mod args;
+mod backup;
 mod demo;
 mod dev;
 mod log;
@@ -39,6 +40,8 @@ fn run(command: Command) -> ExitCode {
         Command::Control(args) => roles::control(&args),
         Command::Gateway(args) => roles::gateway(&args),
         Command::Log(args) => log::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Config(args) => roles::check_config(&args),
         Command::Tune(args) => tune::run(&args),
     }

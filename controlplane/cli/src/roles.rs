@@ -81,6 +81,7 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
         commit_delay_us_max: node.log_commit_delay_us_max,
         stage_sample_turns: node.stage_sample_turns,
         core: core_config(&node.core),
+        admin: node.admin,
         store: store_config(&node.store),
     }
 }

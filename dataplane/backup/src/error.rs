@@ -82,3 +82,22 @@ pub enum BackupError {
     #[error(transparent)]
     Machine(#[from] rt::RtError),
 }
+
+impl BackupError {
+    /// A name that never changes its meaning, for programs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Target { .. } => "backup-place",
+            Self::Object { .. } => "backup-object",
+            Self::File { .. } => "backup-file",
+            Self::Unfinished { .. } => "backup-unfinished",
+            Self::None { .. } => "backup-none",
+            Self::Damaged { .. } => "backup-damaged",
+            Self::TooNew { .. } => "backup-too-new",
+            Self::NotEmpty { .. } => "restore-not-empty",
+            Self::Store(_) => "restore-store",
+            Self::Machine(_) => "restore-machine",
+        }
+    }
+}

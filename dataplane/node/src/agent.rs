@@ -1,6 +1,7 @@
 //! The agent: the one thread of a node that speaks gRPC. It reports to the control plane and hands the
 //! shards what the control plane says, as values over bounded rings. No edit passes through it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use rings::spsc::{Consumer, Producer};
 use rt::{Doorbell, FeatureStatus, Features};
 use shard::{Command, Report};
 use statesync::Placement;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tonic::Streaming;
 use tracing::{error, info, warn};
 
+use crate::admin::{HoldRequest, LogEnd};
 use crate::convert;
 use crate::shard_loop::LoopReport;
 use crate::state::{NodeState, ShardState};
@@ -51,6 +53,10 @@ pub(crate) struct Agent {
     pub(crate) drain: watch::Receiver<bool>,
     /// Whether every shard has been told so.
     pub(crate) drain_told: bool,
+    /// Requests of the admin service.
+    pub(crate) holds: mpsc::Receiver<HoldRequest>,
+    /// Who waits for each shard's answer, the first first.
+    pub(crate) holding: Vec<VecDeque<oneshot::Sender<LogEnd>>>,
 }
 
 impl Agent {
@@ -111,6 +117,10 @@ impl Agent {
                         return false;
                     }
                 },
+                Some(HoldRequest { shard, is_held, reply }) = self.holds.recv() => {
+                    self.holding[shard].push_back(reply);
+                    push(&mut self.links[shard], Command::HoldLog(is_held)).await;
+                }
                 _ = status.tick() => self.tell_status(outgoing.as_ref()),
                 true = drain_asked(&mut self.drain), if !self.drain_told => {
                     // Told again should this be cancelled midway: a shard heeds the first.
@@ -155,6 +165,12 @@ impl Agent {
         let mut applied = None;
         for (shard, link) in self.links.iter_mut().enumerate() {
             while let Some(report) = link.reports.pop() {
+                if let LoopReport::Shard(Report::LogHeld { segment, bytes }) = report
+                    && let Some(reply) = self.holding[shard].pop_front()
+                {
+                    // Who asked may have given up.
+                    let _ = reply.send((segment, bytes));
+                }
                 if let LoopReport::Shard(Report::SettingsApplied(version)) = report {
                     applied = Some(version);
                 }

@@ -61,6 +61,8 @@ pub struct NodeConfig {
     /// One turn of a shard in so many has its stages timed: [`STAGE_SAMPLE_TURNS`](crate::STAGE_SAMPLE_TURNS)
     /// unless there is a reason; 0: none.
     pub stage_sample_turns: u32,
+    /// Where operators' requests are taken (TCP, gRPC); `None`: nowhere.
+    pub admin: Option<SocketAddr>,
     /// How each shard's documents are stored.
     pub store: NodeStoreConfig,
     /// How the loop of each core works.

@@ -80,6 +80,14 @@ pub enum NodeError {
         /// What went wrong last.
         last: String,
     },
+    /// The admin service's address cannot be had.
+    #[error("[node] admin: {address} cannot be listened on: {source}")]
+    Admin {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The agent's thread could not be started.
     #[error("the agent's thread could not be started: {0}")]
     Agent(std::io::Error),

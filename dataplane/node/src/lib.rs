@@ -4,6 +4,7 @@
 //! [`Node::drain`] ends without losing anything. The loop of a core is in `shard_loop`; the agent, which alone
 //! speaks gRPC, in `agent`. No edit ever passes through the agent.
 
+mod admin;
 mod agent;
 mod config;
 mod convert;

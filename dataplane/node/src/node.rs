@@ -1,18 +1,21 @@
 //! Starting, watching and draining a node.
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use backup::Subject;
 use proto::v1::NodeHello;
 use rings::spsc;
 use rt::{DataDir, Layout, ShardHandle, SocketOptions, unix_ms};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::info;
 use wire::Guuid;
 use wire::limits::SHARDS_MAX;
 
+use crate::admin::{self, Admin};
 use crate::agent::{Agent, ShardLink};
 use crate::config::NodeConfig;
 use crate::error::NodeError;
@@ -27,6 +30,8 @@ use crate::timings::ShardSnapshot;
 const COMMANDS_MAX: usize = 64;
 /// Reports under way from a shard.
 const REPORTS_MAX: usize = 64;
+/// Requests of the admin service under way to the agent.
+const HOLDS_MAX: usize = 4;
 /// How long a start waits for the control plane to send keys and placement.
 const ADMISSION_SPAN_MAX: Duration = Duration::from_secs(10);
 
@@ -45,6 +50,7 @@ pub struct NodeSummary {
 /// A running node. Dropping it without [`drain`](Self::drain) is like a kill: nothing acknowledged is lost.
 pub struct Node {
     address: SocketAddr,
+    admin_address: Option<SocketAddr>,
     state: watch::Receiver<NodeState>,
     drain: watch::Sender<bool>,
     control: String,
@@ -59,6 +65,8 @@ impl Node {
     /// for the agent. Returns when every log is recovered.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let data_dir = DataDir::lock(&config.data_dir, config.listen)?;
+        let admin_listener =
+            config.admin.map(|address| admin::listen(address, &config.api_key)).transpose()?;
         let layout = layout(&data_dir, config.shards)?;
         let reset_key = data_dir.reset_key()?;
         let cores = rt::allowed_cores();
@@ -86,11 +94,14 @@ impl Node {
             starting.push((plan.spawn(socket, link)?, commands, reports_out));
         }
         let (mut shards, mut links) = (Vec::new(), Vec::new());
-        let mut told = Vec::new();
+        let (mut told, mut storage) = (Vec::new(), Vec::new());
         for (shard, (started, commands, reports)) in starting.into_iter().enumerate() {
             let ShardStarted { handle, ready, doorbells } = started;
             match ready.recv() {
-                Ok(doorbell) => links.push(ShardLink { commands, reports, doorbell }),
+                Ok((doorbell, control)) => {
+                    links.push(ShardLink { commands, reports, doorbell });
+                    storage.push(control);
+                }
                 Err(_) => return Err(failure(shard, handle)),
             }
             shards.push(handle);
@@ -104,6 +115,7 @@ impl Node {
         let (state_in, state) = watch::channel(NodeState::new(layout.shards));
         let (drain, drain_out) = watch::channel(false);
         let hello = hello(&config, address, layout.shards)?;
+        let (holds, holds_out) = mpsc::channel(HOLDS_MAX);
         let agent = Agent {
             control: config.control.clone(),
             api_key: config.api_key.clone(),
@@ -113,19 +125,41 @@ impl Node {
             state: state_in,
             drain: drain_out,
             drain_told: false,
+            holds: holds_out,
+            holding: (0..layout.shards).map(|_| VecDeque::new()).collect(),
         };
+        let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let admin = Admin {
+            api_key: config.api_key.clone(),
+            subject: Subject {
+                node_id: config.node_id.clone(),
+                shards: layout.shards,
+                log_id: layout.log_id,
+            },
+            log_dirs: (0..layout.shards).map(|shard| data_dir.log_path(shard)).collect(),
+            storage,
+            holds,
+        };
+        let service = admin_listener.map(|listener| (listener, admin));
         let agent = std::thread::Builder::new()
             .name("agent".to_owned())
-            .spawn(move || run_agent(agent))
+            .spawn(move || run_agent(agent, service))
             .map_err(NodeError::Agent)?;
         info!(%address, shards = layout.shards, "node started");
-        Ok(Self { address, state, drain, control: config.control, shards, agent, _data_dir: data_dir })
+        let control = config.control;
+        Ok(Self { address, admin_address, state, drain, control, shards, agent, _data_dir: data_dir })
     }
 
     /// Where the node receives.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it takes operators' requests, if anywhere.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// How many shards it has.
@@ -255,9 +289,15 @@ fn new_guuid() -> Result<Guuid, NodeError> {
     Ok(Guuid::new(unix_ms(), entropy))
 }
 
-fn run_agent(agent: Agent) {
+fn run_agent(agent: Agent, service: Option<(TcpListener, Admin)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime of one thread needs an epoll instance and nothing else").block_on(agent.run());
+    runtime.expect("a runtime of one thread needs an epoll instance and nothing else").block_on(async {
+        if let Some((listener, admin)) = service {
+            // It ends with the runtime.
+            tokio::spawn(admin::serve(listener, admin));
+        }
+        agent.run().await;
+    });
 }
 
 fn finished(shard: usize, handle: ShardHandle<Result<(), NodeError>>) -> Result<(), NodeError> {

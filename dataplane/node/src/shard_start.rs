@@ -24,7 +24,7 @@ use crate::recovery_progress::RecoveryProgress;
 use crate::shard_loop::{AgentLink, LoopReport, ShardLoop};
 use crate::siblings::Siblings;
 use crate::stage_probe::StageProbe;
-use crate::storage::StoragePlan;
+use crate::storage::{StorageControl, StoragePlan};
 use crate::turn_meter::TurnMeter;
 
 /// Partitions assumed until the control plane sends the map; nobody is served before that.
@@ -55,7 +55,7 @@ pub(crate) struct ShardPlan {
 pub(crate) struct ShardStarted {
     pub(crate) handle: ShardHandle<Result<(), NodeError>>,
     /// Delivers the doorbell when the log is recovered; closes without when that failed.
-    pub(crate) ready: mpsc::Receiver<Doorbell>,
+    pub(crate) ready: mpsc::Receiver<(Doorbell, StorageControl)>,
     /// Takes everybody's doorbells, by shard; the shard serves once it has them.
     pub(crate) doorbells: mpsc::SyncSender<Vec<Doorbell>>,
 }
@@ -68,9 +68,9 @@ impl ShardPlan {
         let name = format!("shard-{}", self.shard);
         let siblings = std::mem::take(&mut self.siblings);
         let handle = rt::spawn_shard(self.core, &name, move || async move {
-            let mut serving = self.bring_up(socket, link)?;
+            let (mut serving, storage) = self.bring_up(socket, link)?;
             // The starter waits for this; when it is gone the whole node is.
-            let _ = ready_in.send(serving.ring.doorbell());
+            let _ = ready_in.send((serving.ring.doorbell(), storage));
             drop(ready_in);
             // Closes when another shard did not start, and with it the node.
             let Ok(doorbells) = doorbells_out.recv() else { return Ok(()) };
@@ -80,7 +80,11 @@ impl ShardPlan {
         Ok(ShardStarted { handle, ready, doorbells })
     }
 
-    fn bring_up(&self, socket: UdpSocket, mut link: AgentLink) -> Result<ShardLoop, NodeError> {
+    fn bring_up(
+        &self,
+        socket: UdpSocket,
+        mut link: AgentLink,
+    ) -> Result<(ShardLoop, StorageControl), NodeError> {
         let storage = self.storage().spawn()?;
         quantum::fec::prepare();
         let core = self.config.core;
@@ -110,8 +114,9 @@ impl ShardPlan {
         let turns = TurnMeter::new(Duration::from_micros(u64::from(core.stall_budget_us)));
         let probe = StageProbe::new(self.config.stage_sample_turns, turns);
         let shard = Shard::with_probe(self.shard_config()?, sync, log, probe);
+        let control = storage.control();
         let storage = storage.serve(store, ring.doorbell());
-        Ok(ShardLoop::new(shard, ring, driver, storage, link, self.config.idle_policy, core))
+        Ok((ShardLoop::new(shard, ring, driver, storage, link, self.config.idle_policy, core), control))
     }
 
     fn storage(&self) -> StoragePlan {

@@ -142,6 +142,7 @@ fn node_config(config: &Config, args: &ServeArgs, control: String) -> NodeConfig
         stage_sample_turns: args.stage_sample_turns,
         core: node::CoreConfig::default(),
         log: node::NodeLogConfig::default(),
+        admin: None,
         store: node::NodeStoreConfig::default(),
     }
 }

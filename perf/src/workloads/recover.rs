@@ -142,6 +142,7 @@ fn start(args: &RecoverArgs, data_dir: &Path) -> Result<Node> {
         stage_sample_turns: 0,
         core: node::CoreConfig::default(),
         log: node::NodeLogConfig::default(),
+        admin: None,
         store: node::NodeStoreConfig::default(),
     };
     Node::start(config).map_err(|error| Error::doing("starting the node", std::io::Error::other(error)))

@@ -39,7 +39,7 @@ const KILLS_PER_AUDIT: u64 = 20;
 /// In the end, a bit of the log is changed so many times.
 const DAMAGES: u64 = 8;
 /// Everything is acknowledged, and everybody has it, so soon after the last op.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often to look whether it is so.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(2);
 /// Of 100 kills so many come before the node is ready, and so many shortly after, when nobody has looked at it yet.

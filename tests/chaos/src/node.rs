@@ -15,7 +15,7 @@ use crate::error::ChaosError;
 use crate::program::Program;
 
 /// How long a node may take until it is ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// So many of the last lines of the node's events are shown when it does not start.
 const LOG_LINES_SHOWN: usize = 12;
 /// Segments are small, and what they hold is trimmed early, so that kills meet that, too.

@@ -12,7 +12,8 @@ use crate::ledger::{Account, Ledger, Marks};
 use crate::view::View;
 
 /// How long a visitor waits for what was acknowledged, the time between a kill and the next start included.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Long: a campaign may run beside whatever else keeps the machine busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Visits documents, each for itself, many at a time.
 pub(crate) struct Visitor {

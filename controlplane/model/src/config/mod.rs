@@ -85,6 +85,8 @@ pub struct NodeConfig {
     pub stage_sample_turns: u32,
     /// How the loop of each core works.
     pub core: CoreConfig,
+    /// Where operators' requests are taken; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
     /// How the documents of each shard are stored.
     pub store: NodeStoreConfig,
     /// The size of a log segment, allocated ahead.
@@ -188,6 +190,7 @@ impl Default for NodeConfig {
             send_buffer_bytes_max: 1 << 30,
             stage_sample_turns: 997,
             core: CoreConfig::default(),
+            admin: None,
             store: NodeStoreConfig::default(),
             log_segment_bytes: 256 << 20,
             log_bytes_max: 1 << 30,
@@ -279,6 +282,9 @@ impl NodeConfig {
         section.parsed("idle_policy", &mut self.idle_policy, IdlePolicy::EXPECTED, IdlePolicy::parse)?;
         section.integer("stage_sample_turns", &mut self.stage_sample_turns, 0..=STAGE_SAMPLE_TURNS_MAX)?;
         self.core.read(section.section("core")?)?;
+        section.parsed("admin", &mut self.admin, "IP:PORT, or empty", |text| {
+            if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+        })?;
         self.store.read(section.section("store")?)?;
         let mut transport = section.section("transport")?;
         self.transport.read(&mut transport)?;
@@ -390,6 +396,7 @@ mod tests {
             ["id", "data_dir", "listen", "advertise", "control", "shards", "idle_policy", "segment_bytes"]
                 .into_iter()
                 .chain([
+                    "admin",
                     "snapshot_after_ms",
                     "unload_after_ms",
                     "cache_bytes",

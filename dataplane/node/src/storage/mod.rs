@@ -12,10 +12,11 @@ use std::sync::mpsc;
 use std::thread::{JoinHandle, Thread};
 use std::time::Instant;
 
-use docstore::{FjallStore, StoreConfig};
+use docstore::{FjallStore, StoreConfig, StoreExport};
 use rings::spsc::{self, Consumer, Producer};
 use rt::Doorbell;
 use statesync::{Job, JobDone, JobId, WorkerConfig};
+use tokio::sync::oneshot;
 use wire::Guuid;
 
 use crate::error::NodeError;
@@ -33,6 +34,28 @@ pub(crate) struct Request {
     pub(crate) id: JobId,
     pub(crate) job: Job,
     pub(crate) asked: Instant,
+}
+
+/// What the agent asks of a storage thread.
+type ExportReply = oneshot::Sender<Result<StoreExport, String>>;
+
+/// The agent's way to a storage thread.
+#[derive(Clone)]
+pub(crate) struct StorageControl {
+    exports: mpsc::SyncSender<ExportReply>,
+    wake: Thread,
+}
+
+impl StorageControl {
+    /// What the store holds now.
+    pub(crate) async fn export(&self) -> Result<StoreExport, String> {
+        let (reply, answer) = oneshot::channel();
+        self.exports
+            .try_send(reply)
+            .map_err(|_| "the storage thread is busy with another copy".to_owned())?;
+        self.wake.unpark();
+        answer.await.map_err(|_| "the storage thread has stopped".to_owned())?
+    }
 }
 
 /// What a storage thread tells its shard.
@@ -59,6 +82,8 @@ pub(crate) struct StorageStarting {
     shard: usize,
     opened: mpsc::Receiver<Result<FjallStore, docstore::StoreError>>,
     serve: mpsc::SyncSender<StorageLoop>,
+    exports: mpsc::SyncSender<ExportReply>,
+    exports_out: mpsc::Receiver<ExportReply>,
     worker: WorkerConfig,
     thread: JoinHandle<()>,
 }
@@ -81,7 +106,8 @@ impl StoragePlan {
                 }
             })
             .map_err(|source| NodeError::StorageThread { shard, source })?;
-        Ok(StorageStarting { shard, opened, serve, worker, thread })
+        let (exports, exports_out) = mpsc::sync_channel(1);
+        Ok(StorageStarting { shard, opened, serve, exports, exports_out, worker, thread })
     }
 }
 
@@ -95,11 +121,23 @@ impl StorageStarting {
         }
     }
 
+    /// The agent's way to the thread.
+    pub(crate) fn control(&self) -> StorageControl {
+        StorageControl { exports: self.exports.clone(), wake: self.thread.thread().clone() }
+    }
+
     /// Gives the store back; from now on jobs are done.
     pub(crate) fn serve(self, store: FjallStore, doorbell: Doorbell) -> StorageLink {
         let (jobs, jobs_out) = spsc::channel(JOBS_MAX);
         let (reports_in, reports) = spsc::channel(REPORTS_MAX);
-        let serving = StorageLoop::new(store, self.worker, jobs_out, reports_in, doorbell);
+        let serving = StorageLoop {
+            store,
+            worker_config: self.worker,
+            jobs: jobs_out,
+            exports: self.exports_out,
+            reports: reports_in,
+            doorbell,
+        };
         // It waits for this and for nothing else.
         let _ = self.serve.send(serving);
         let wake = self.thread.thread().clone();

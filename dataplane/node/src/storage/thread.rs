@@ -1,6 +1,7 @@
 //! What a storage thread does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use docstore::FjallStore;
@@ -11,7 +12,7 @@ use wire::Code;
 
 use super::job_queue::JobQueue;
 use super::stats::{JobKind, StorageStats};
-use super::{JOBS_MAX, REPORTS_MAX, Request, StorageReport};
+use super::{ExportReply, JOBS_MAX, REPORTS_MAX, Request, StorageReport};
 
 /// How often the thread's figures go to its shard.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,31 +25,23 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// All that a storage thread works with.
 pub(super) struct StorageLoop {
-    worker_config: WorkerConfig,
-    store: FjallStore,
-    jobs: Consumer<Request>,
-    reports: Producer<StorageReport>,
-    doorbell: Doorbell,
+    pub(super) worker_config: WorkerConfig,
+    pub(super) store: FjallStore,
+    pub(super) jobs: Consumer<Request>,
+    pub(super) exports: mpsc::Receiver<ExportReply>,
+    pub(super) reports: Producer<StorageReport>,
+    pub(super) doorbell: Doorbell,
 }
 
 impl StorageLoop {
-    pub(super) const fn new(
-        store: FjallStore,
-        worker_config: WorkerConfig,
-        jobs: Consumer<Request>,
-        reports: Producer<StorageReport>,
-        doorbell: Doorbell,
-    ) -> Self {
-        Self { worker_config, store, jobs, reports, doorbell }
-    }
-
     /// Does jobs until the shard has let go of its end and everything has been done.
     pub(super) fn run(self) {
-        let Self { worker_config, store, jobs, reports, doorbell } = self;
+        let Self { worker_config, store, jobs, exports, reports, doorbell } = self;
         let now = Instant::now();
         let running = Running {
             worker: StorageWorker::new(store, worker_config),
             jobs,
+            exports,
             reports,
             doorbell,
             queue: JobQueue::default(),
@@ -64,6 +57,7 @@ impl StorageLoop {
 struct Running {
     worker: StorageWorker<FjallStore>,
     jobs: Consumer<Request>,
+    exports: mpsc::Receiver<ExportReply>,
     reports: Producer<StorageReport>,
     doorbell: Doorbell,
     queue: JobQueue,
@@ -78,6 +72,10 @@ impl Running {
         loop {
             while let Some(request) = self.jobs.pop() {
                 self.queue.push(request);
+            }
+            if let Ok(reply) = self.exports.try_recv() {
+                let export = self.worker.store().export();
+                let _ = reply.send(export.map_err(|error| error.to_string()));
             }
             let next = self.queue.pop();
             let is_idle = next.is_none();

@@ -109,6 +109,7 @@ fn node_config(
         log: node::NodeLogConfig::default(),
         commit_delay_us_max: node::COMMIT_DELAY_US_MAX,
         stage_sample_turns: 0,
+        admin: None,
         store: node::NodeStoreConfig::default(),
         core: node::CoreConfig::default(),
     }

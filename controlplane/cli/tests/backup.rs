@@ -1,0 +1,240 @@
+//! Backups as operators meet them: of a node that serves, restored, damaged, refused.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use yrs::updates::decoder::Decode;
+use yrs::{Doc, GetString, ReadTxn, StateVector, Text, Transact, Update};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_aetherflow");
+const KEY: &str = "of-the-operators";
+const DOCUMENTS: u64 = 5;
+const WRITERS: u64 = 3;
+/// So many words are acknowledged before the backup begins.
+const WORDS_BEFORE: usize = 150;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Documents are stored and unloaded while the test lasts.
+const CONFIG: &str = "[control]\napi_key = \"of-the-operators\"\n\
+    [gateway.anonymous]\nenabled = true\naccess = \"write\"\n\
+    [node.log]\nsegment_bytes = 8388608\n\
+    [node.store]\nsnapshot_after_ms = 50\nunload_after_ms = 50\n\
+    [log]\nlevel = \"warn\"\n";
+
+/// A running `aetherflow dev`; killed when dropped.
+struct Dev {
+    child: Child,
+    ready: Value,
+}
+
+impl Dev {
+    fn start(config: &Path, data_dir: &Path) -> Self {
+        let any = "127.0.0.1:0";
+        let mut command = Command::new(BINARY);
+        command.args(["dev", "--output", "json", "--shards", "1", "--idle-policy", "saver"]);
+        command.args(["--control", any, "--http", any, "--listen", any, "--admin", any, "--config"]);
+        let started = command.arg(config).arg("--data-dir").arg(data_dir).stdout(Stdio::piped()).spawn();
+        let mut child = started.unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        assert_eq!(ready["event"], "ready");
+        Self { child, ready }
+    }
+
+    fn http(&self) -> String {
+        self.ready["http"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned()
+    }
+
+    fn admin(&self) -> &str {
+        self.ready["admin"].as_str().unwrap()
+    }
+
+    fn text(&self, document: u64) -> String {
+        let path = format!("/v1/documents/doc-{document}?format=update");
+        let (status, update) = ask(&self.http(), "GET", &path, b"");
+        assert_eq!(status, 200);
+        let doc = Doc::new();
+        let text = doc.get_or_insert_text("content");
+        let mut transaction = doc.transact_mut();
+        transaction.apply_update(Update::decode_v1(&update).unwrap()).unwrap();
+        text.get_string(&transaction)
+    }
+
+    /// Documents stored so far.
+    fn snapshots(&self) -> u64 {
+        let metrics = String::from_utf8(ask(&self.http(), "GET", "/metrics", b"").1).unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("aetherflow_snapshots_total{"));
+        line.and_then(|line| line.rsplit_once(' ')).map_or(0, |(_, value)| value.parse().unwrap())
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ask(address: &str, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    )
+    .unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    (status, answer[head + 4..].to_vec())
+}
+
+/// People who write words, each by a client of its own, and what was acknowledged to them.
+struct Writers {
+    is_over: Arc<AtomicBool>,
+    acknowledged: Arc<Mutex<Vec<(u64, String)>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    fn begin(http: &str) -> Self {
+        let (is_over, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let threads = (0..WRITERS).map(|writer| {
+            let (http, is_over) = (http.to_owned(), Arc::clone(&is_over));
+            let acknowledged: Arc<Mutex<Vec<_>>> = Arc::clone(&acknowledged);
+            std::thread::spawn(move || {
+                for number in 0.. {
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let (document, word) = ((writer + number) % DOCUMENTS, format!("<{writer}-{number}>"));
+                    let doc = Doc::with_client_id(1 + writer + WRITERS * number);
+                    doc.get_or_insert_text("content").push(&mut doc.transact_mut(), &word);
+                    let update = doc.transact().encode_state_as_update_v1(&StateVector::default());
+                    let path = format!("/v1/documents/doc-{document}");
+                    let (status, answer) = ask(&http, "POST", &path, &update);
+                    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+                    acknowledged.lock().unwrap().push((document, word));
+                }
+            })
+        });
+        let threads = threads.collect();
+        Self { is_over, acknowledged, threads }
+    }
+
+    fn acknowledged(&self) -> Vec<(u64, String)> {
+        self.acknowledged.lock().unwrap().clone()
+    }
+
+    fn end(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// Runs the command: its exit status, and the JSON object that it ended with.
+fn aetherflow(key: &str, arguments: &[&str]) -> (i32, Value) {
+    let mut command = Command::new(BINARY);
+    let output = command.args(arguments).args(["--output", "json"]).env("AETHERFLOW_API_KEY", key).output();
+    let output = output.unwrap();
+    let told = if output.status.success() { output.stdout } else { output.stderr };
+    let last = String::from_utf8(told).unwrap().lines().last().unwrap_or_default().to_owned();
+    let value = serde_json::from_str(&last).unwrap_or_else(|error| panic!("{error}: {last:?}"));
+    (output.status.code().unwrap(), value)
+}
+
+fn damage_a_part(backup: &Path) {
+    let parts: Vec<_> =
+        fs::read_dir(backup.join("parts")).unwrap().map(|part| part.unwrap().path()).collect();
+    let part = parts.iter().find(|part| fs::metadata(part).unwrap().len() > 0).unwrap();
+    let mut content = fs::read(part).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(part, content).unwrap();
+}
+
+#[test]
+fn a_backup_taken_under_writes_lacks_an_acknowledged_edit_or_passes_when_it_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("node.toml");
+    fs::write(&config, CONFIG).unwrap();
+    let place = format!("file://{}", dir.path().join("backups").display());
+    let dev = Dev::start(&config, &dir.path().join("first"));
+
+    let (status, told) = aetherflow("wrong", &["backup", "create", "--node", dev.admin(), "--to", &place]);
+    assert_eq!((status, &told["code"]), (2, &Value::from("unauthenticated")), "{told}");
+    let (status, told) = aetherflow(KEY, &["backup", "create", "--node", dev.admin(), "--to", "nowhere"]);
+    assert_eq!((status, &told["code"]), (2, &Value::from("refused")), "{told}");
+
+    let writers = Writers::begin(&dev.http());
+    let deadline = Instant::now() + PATIENCE;
+    while writers.acknowledged().len() < WORDS_BEFORE || dev.snapshots() == 0 {
+        assert!(
+            Instant::now() < deadline,
+            "{} words, {} snapshots",
+            writers.acknowledged().len(),
+            dev.snapshots()
+        );
+        std::thread::yield_now();
+    }
+    let before = writers.acknowledged();
+    let (status, created) = aetherflow(KEY, &["backup", "create", "--node", dev.admin(), "--to", &place]);
+    assert_eq!((status, &created["event"]), (0, &Value::from("created")), "{created}");
+    let after = writers.acknowledged();
+    writers.end();
+    assert!(after.len() > before.len(), "nobody wrote meanwhile");
+    let id = created["id"].as_str().unwrap();
+    drop(dev);
+
+    let (status, verified) = aetherflow(KEY, &["backup", "verify", "--at", &place]);
+    assert_eq!((status, &verified["id"], &verified["bytes"]), (0, &created["id"], &created["bytes"]));
+    let second = dir.path().join("second");
+    let data_dir = second.join("node");
+    fs::create_dir(&second).unwrap();
+    let data_dir = data_dir.to_str().unwrap();
+    let (status, told) = aetherflow(KEY, &["restore", "--from", &place, "--data-dir", data_dir]);
+    assert_eq!(
+        (status, &told["event"], &told["id"]),
+        (0, &Value::from("restored"), &created["id"]),
+        "{told}"
+    );
+    let dev = Dev::start(&config, &second);
+    let texts: Vec<_> = (0..DOCUMENTS).map(|document| dev.text(document)).collect();
+    for (document, word) in &before {
+        assert!(texts[*document as usize].contains(word), "{word} of doc-{document} is not there");
+    }
+    let writers = Writers::begin(&dev.http());
+    while writers.acknowledged().is_empty() {
+        assert!(!writers.threads.iter().any(JoinHandle::is_finished), "the restored node takes no edit");
+        std::thread::yield_now();
+    }
+    writers.end();
+    drop(dev);
+
+    let (status, told) = aetherflow(KEY, &["restore", "--from", &place, "--data-dir", data_dir]);
+    assert_eq!((status, &told["code"]), (2, &Value::from("restore-not-empty")), "{told}");
+    damage_a_part(&dir.path().join("backups").join(id));
+    let (status, told) = aetherflow(KEY, &["backup", "verify", "--at", &place, "--id", id]);
+    assert_eq!((status, &told["code"]), (1, &Value::from("backup-damaged")), "{told}");
+    let third = dir.path().join("third");
+    let (status, told) =
+        aetherflow(KEY, &["restore", "--from", &place, "--data-dir", third.to_str().unwrap()]);
+    assert_eq!((status, &told["code"]), (1, &Value::from("backup-damaged")), "{told}");
+    assert!(!third.exists());
+    fs::remove_file(dir.path().join("backups").join(id).join("manifest.json")).unwrap();
+    let (status, told) = aetherflow(KEY, &["backup", "list", "--at", &place]);
+    assert_eq!((status, &told["code"]), (0, &Value::from("backup-unfinished")), "{told}");
+}
