@@ -30,6 +30,26 @@ enum Checked {
     Empty,
 }
 
+/// Of what a document has as much as it may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Full {
+    Bytes,
+    SharedTypes,
+    Blocks,
+    Pending,
+}
+
+impl Full {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Bytes => "the document is as large as it may be",
+            Self::SharedTypes => "the document has as many shared types as it may have",
+            Self::Blocks => "the document has as many blocks as it may have",
+            Self::Pending => "too many updates wait for others that are missing: send those first",
+        }
+    }
+}
+
 impl StateSync {
     pub(crate) fn handle_op(
         &mut self,
@@ -134,30 +154,40 @@ impl StateSync {
                 Err(fault) => return Err((Code::UndecodableUpdate, Cow::Owned(fault.to_string()))),
             },
         };
-        let bytes = document.bytes() + payload.len() as u64;
+        match checked {
+            Checked::Update(scan) => self.check_limits(slot, payload.len(), Some(scan))?,
+            _ => self.check_limits(slot, payload.len(), None)?,
+        }
+        Ok(checked)
+    }
+
+    /// Whether a document has room for an op with such an update in it. `self.ranges` are its clocks.
+    fn check_limits(&mut self, slot: usize, bytes: usize, scan: Option<UpdateScan>) -> Result<(), Refusal> {
+        let limits = &self.config.limits;
+        let document = &mut self.documents[slot];
+        let bytes = document.bytes() + bytes as u64;
         // What only takes out makes room once it is merged; a document could not be emptied otherwise.
-        let takes_out = matches!(&checked, Checked::Update(scan) if scan.blocks == 0);
+        let takes_out = scan.is_some_and(|scan| scan.blocks == 0);
         let bytes_max = match takes_out {
             true => limits.document_bytes_max + limits.document_bytes_max / DELETIONS_PART,
             false => limits.document_bytes_max,
         };
-        let mut fault = (bytes > bytes_max).then_some("the document is as large as it may be");
-        if let Checked::Update(scan) = &checked {
-            let ranges = &self.ranges;
+        let mut fault = (bytes > bytes_max).then_some(Full::Bytes);
+        if let Some(scan) = scan {
             let is_merged = document.is_merged();
             let count = document.counted();
             if !takes_out && count.shared_types + scan.shared_types > SHARED_TYPES_MAX {
-                fault = Some("the document has as many shared types as it may have");
+                fault = Some(Full::SharedTypes);
             }
             if !takes_out && count.blocks + scan.blocks > limits.document_blocks_max {
-                fault = Some("the document has as many blocks as it may have");
+                fault = Some(Full::Blocks);
             }
             let is_pending_full = count.pending_bytes > limits.pending_bytes_max as u64;
-            if is_pending_full && is_merged && !count.is_extended_by(ranges) {
-                fault = Some("too many updates wait for others that are missing: send those first");
+            if is_pending_full && is_merged && !count.is_extended_by(&self.ranges) {
+                fault = Some(Full::Pending);
             }
         }
-        let Some(text) = fault else {
+        let Some(fault) = fault else {
             // Merged before it is full, it may turn out not to be.
             if bytes > limits.document_bytes_max / 16 * 15 {
                 document.is_thinned |= takes_out;
@@ -165,17 +195,17 @@ impl StateSync {
                     self.want_snapshot(slot, true);
                 }
             }
-            return Ok(checked);
+            return Ok(());
         };
         if document.is_thinned || document.has_grown(limits.document_bytes_max) {
             // In its turn: who fills a document keeps no other from being stored.
             self.want_snapshot(slot, false);
-            return Err(refuse(
-                Code::DocumentBusy,
-                "the document is full, and being merged: send the op again later",
-            ));
+            let text = "the document is full, and being merged: send the op again later";
+            return Err(refuse(Code::DocumentBusy, text));
         }
-        Err(refuse(Code::DocumentFull, text))
+        self.stats.ops_over_blocks += u64::from(matches!(fault, Full::SharedTypes | Full::Blocks));
+        self.stats.ops_over_pending += u64::from(fault == Full::Pending);
+        Err(refuse(Code::DocumentFull, fault.text()))
     }
 
     /// Appends an op to the log, or the document's end.

@@ -73,8 +73,12 @@ counters! {
         ops_forbidden,
         /// Ops refused because they are larger than an op may be.
         ops_too_large,
-        /// Ops refused because the document is as large as it may be, or waits for too many missing updates.
+        /// Ops refused because the document has as much as it may have, of whatever it is.
         ops_document_full,
+        /// Those of them that would have given it too many blocks or shared types.
+        ops_over_blocks,
+        /// Those of them that would have waited, with too many others, for updates that are missing.
+        ops_over_pending,
         /// Op messages queued to subscribers.
         ops_broadcast,
         /// Acknowledgements queued.

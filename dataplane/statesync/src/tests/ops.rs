@@ -208,6 +208,28 @@ fn a_full_document_cannot_be_emptied_or_grows_by_deletions() {
 }
 
 #[test]
+fn a_document_of_many_small_blocks_grows_without_bound() {
+    let mut config = SyncConfig::default();
+    config.limits.document_blocks_max = 100;
+    let mut rig = Rig::with(DocumentKind::Yjs, config);
+    rig.open(1, Access::Write);
+    rig.join(1);
+    for _ in 0..100 {
+        rig.type_text(1, "x");
+    }
+    assert!(rig.client(1).rejects.is_empty());
+    rig.type_text(1, "y");
+    assert_eq!(rig.client(1).rejects, [(101, Code::DocumentFull)]);
+    assert_eq!((rig.machine.stats().ops_over_blocks, rig.machine.stats().ops_document_full), (1, 1));
+    // Merged, the hundred are one.
+    rig.durable();
+    rig.later(40_000);
+    let again = ModelClient::new(60, Access::Write).type_text("z");
+    rig.op(1, 102, &again);
+    assert_eq!((rig.client(1).rejects.len(), rig.log.records.len()), (1, 101));
+}
+
+#[test]
 fn an_op_that_came_before_a_document_was_unloaded_is_taken_again() {
     let mut rig = Rig::new(DocumentKind::Yjs);
     rig.open(1, Access::Write);
@@ -310,6 +332,8 @@ fn updates_that_wait_for_others_pile_up() {
     }
     assert!(rig.log.records.len() < 10);
     assert_eq!(rig.client(1).rejects.last(), Some(&(20, Code::DocumentFull)));
+    let stats = rig.machine.stats();
+    assert!(stats.ops_over_pending > 10 && stats.ops_over_pending == stats.ops_document_full);
     rig.op(1, 21, &first);
     let held = rig.log.records.len() - 1;
     assert_eq!(rig.text_of_a_newcomer().len(), "first ".len() + held * 500);
