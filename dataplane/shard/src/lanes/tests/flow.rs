@@ -1,11 +1,13 @@
 //! What must hold of forwarded documents, whatever blocks and closes.
 
 use proptest::prelude::*;
-use wire::sync::Client;
+use wire::limits::STATE_CHUNK_BYTES;
+use wire::sync::{At, Client};
 use wire::{Access, Code};
 
 use super::world::{World, document_of};
 use crate::Command;
+use crate::lanes::SUBSCRIBER_WINDOW_BYTES;
 use crate::lanes::origin::number_of;
 
 #[test]
@@ -69,6 +71,39 @@ fn a_closed_or_revoked_connection_stays_open_at_the_owner() {
     (0..10).for_each(|_| world.turn(usize::MAX));
     assert_eq!((world.figure(1, "connections_remote"), world.figure(1, "subscriptions")), (0, 0));
     assert_eq!(world.figure(0, "connections_forwarding"), 0);
+}
+
+#[test]
+fn the_past_of_a_siblings_document_is_cut_or_its_end_not_told() {
+    let mut world = World::with_send_buffer(2 * STATE_CHUNK_BYTES);
+    let (far, near) = (world.connect(0, Access::Admin), world.connect(1, Access::Write));
+    for client in [far, near] {
+        world.join(client, &document_of(1));
+    }
+    (0..10).for_each(|_| world.turn(usize::MAX));
+    // More than a subscriber's window.
+    for _ in 0..100 {
+        world.write(far, 5_000);
+        (0..3).for_each(|_| world.turn(usize::MAX));
+    }
+    let written = world.clients[far].said;
+    let at = At::Sequence(written);
+    assert!(world.say(far, &Client::ReadAt { handle: 5, request: 1, at }));
+    (0..400).for_each(|_| world.turn(2));
+    let bytes = written * 5_002;
+    assert!(bytes > SUBSCRIBER_WINDOW_BYTES as u64);
+    assert_eq!(world.clients[far].seen.past_bytes, (bytes, bytes));
+    assert!(world.say(far, &Client::Delete { handle: 5, request: 2 }));
+    (0..10).for_each(|_| world.turn(usize::MAX));
+    assert_eq!(world.clients[far].seen.done, [2]);
+    for client in [far, near] {
+        assert_eq!(world.clients[client].seen.errors, [Code::DocumentDeleted]);
+    }
+    // The handle is nobody's any more.
+    let forwarded = world.figure(0, "messages_forwarded");
+    world.say(far, &Client::ListVersions { handle: 5, request: 3 });
+    (0..10).for_each(|_| world.turn(usize::MAX));
+    assert_eq!((world.figure(0, "messages_forwarded"), world.figure(1, "documents")), (forwarded, 0));
 }
 
 #[test]

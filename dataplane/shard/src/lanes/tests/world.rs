@@ -32,6 +32,10 @@ pub(super) struct Seen {
     pub(super) joined: usize,
     pub(super) advice: Vec<u32>,
     pub(super) errors: Vec<Code>,
+    /// Bytes of past states, announced and come.
+    pub(super) past_bytes: (u64, u64),
+    /// Requests that were done.
+    pub(super) done: Vec<u32>,
     pub(super) others: usize,
 }
 
@@ -43,6 +47,9 @@ impl MessageSink for Seen {
             Server::Ack { counter, .. } => self.acked = self.acked.max(counter),
             Server::Advice { shard, .. } => self.advice.push(shard),
             Server::Error { code, .. } => self.errors.push(code),
+            Server::Past(past) => self.past_bytes.0 += past.state_bytes,
+            Server::PastState { bytes, .. } => self.past_bytes.1 += bytes.len() as u64,
+            Server::Done { request, .. } => self.done.push(request),
             _ => self.others += 1,
         }
     }
@@ -69,8 +76,13 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::with_send_buffer(SEND_BUFFER_BYTES)
+    }
+
+    /// With room for so many bytes that a connection has not sent.
+    pub(super) fn with_send_buffer(bytes: usize) -> Self {
         let now = Now { mono: Time::from_us(1), unix_ms: 1_000_000 };
-        let shards = (0..SHARDS).map(|number| shard(now, number)).collect();
+        let shards = (0..SHARDS).map(|number| shard(now, number, bytes)).collect();
         let worker = |_| StorageWorker::new(MemoryStore::default(), WorkerConfig::default());
         let workers = (0..SHARDS).map(worker).collect();
         Self { shards, workers, lanes: BTreeMap::new(), clients: Vec::new(), now }
@@ -192,7 +204,7 @@ pub(super) fn document_of(shard: u32) -> String {
     (0..).map(|number| format!("d{number}")).find(is_there).expect("some id")
 }
 
-fn shard(now: Now, number: u32) -> Shard<HeapBuffer> {
+fn shard(now: Now, number: u32, send_buffer_bytes_max: usize) -> Shard<HeapBuffer> {
     let placement = Placement::single_node(number, SHARDS, PARTITIONS);
     let sync = StateSync::new(SyncConfig::default(), placement.clone(), 1);
     let log = LogConfig { segment_bytes: 32 << 20, ..LogConfig::new(Guuid::new(1, [1; 10])) };
@@ -200,7 +212,7 @@ fn shard(now: Now, number: u32) -> Shard<HeapBuffer> {
     let config = ShardConfig {
         shard: number,
         shards: SHARDS,
-        transport: quantum::Config { send_buffer_bytes_max: SEND_BUFFER_BYTES, ..quantum::Config::default() },
+        transport: quantum::Config { send_buffer_bytes_max, ..quantum::Config::default() },
         limits: EndpointLimits::default(),
         sync: SyncConfig::default(),
         commit_delay_max: Span::ZERO,
