@@ -16,8 +16,12 @@ pub(crate) fn written_bytes(data_dir: &Path) -> io::Result<u64> {
         if !shard.file_type()?.is_dir() {
             continue;
         }
-        for segment in std::fs::read_dir(shard.path())? {
-            total += written_bytes_of(&mut File::open(segment?.path())?)?;
+        for entry in std::fs::read_dir(shard.path())? {
+            let entry = entry?;
+            // Beside them lie the store, and files that wait to become segments.
+            if entry.file_name().to_str().and_then(wal::parse_segment_file_name).is_some() {
+                total += written_bytes_of(&mut File::open(entry.path())?)?;
+            }
         }
     }
     Ok(total)
@@ -47,15 +51,15 @@ mod tests {
     fn what_was_only_made_ready_is_counted() {
         let folder = tempfile::tempdir().unwrap();
         let shard = folder.path().join("node/shard-000");
-        std::fs::create_dir_all(&shard).unwrap();
+        std::fs::create_dir_all(shard.join("store")).unwrap();
         std::fs::write(folder.path().join("node/layout"), "1").unwrap();
         let mut segment = vec![0; 3 * PIECE_BYTES as usize];
-        std::fs::write(shard.join("empty"), &segment).unwrap();
+        std::fs::write(shard.join(wal::segment_file_name(1)), &segment).unwrap();
         segment[7] = 1;
-        std::fs::write(shard.join("segment"), &segment).unwrap();
+        std::fs::write(shard.join(wal::segment_file_name(0)), &segment).unwrap();
         assert_eq!(written_bytes(folder.path()).unwrap(), 8);
         segment[2 * PIECE_BYTES as usize] = 1;
-        std::fs::write(shard.join("segment"), &segment).unwrap();
+        std::fs::write(shard.join(wal::segment_file_name(0)), &segment).unwrap();
         assert_eq!(written_bytes(folder.path()).unwrap(), 2 * PIECE_BYTES + 1);
     }
 }
