@@ -271,7 +271,7 @@ fn the_demo_diverges_over_a_kill() {
     assert!(demo.status.success(), "{out}\n{}", String::from_utf8_lossy(&demo.stderr));
 }
 
-/// A file system of 48 MiB: room for one segment of the log, not for two.
+/// A file system of 16 MiB: not room for one segment of the log.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
