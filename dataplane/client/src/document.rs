@@ -56,7 +56,7 @@ pub enum DocumentEvent {
         /// The node's Yjs state vector (v1), by which the application finds what the node lacks; empty for
         /// opaque documents.
         server_state_vector: Bytes,
-        /// The last op contained in what the node sends now.
+        /// The last op of what the node sends now: [`DocumentEvent::CaughtUp`] comes behind it.
         sequence: u64,
         /// Bytes of the [`DocumentEvent::State`] that follows; zero: none follows, ops may.
         state_bytes: u64,
@@ -66,6 +66,8 @@ pub enum DocumentEvent {
     /// The document's state or, when the node knows what the application has, the difference: a Yjs update
     /// (v1) to apply.
     State(Bytes),
+    /// All that the document held when [`DocumentEvent::Joined`] was said has come, and is in the application's hands.
+    CaughtUp,
     /// Somebody else's op. Sequences grow; own ops take up the numbers that are missing.
     Op {
         /// Its place in the document.

@@ -143,7 +143,10 @@ fn cost(event: &DocumentEvent) -> usize {
             entries.iter().map(|entry| entry.state.len() + EVENT_OVERHEAD_BYTES).sum()
         }
         DocumentEvent::Rejected { text, .. } | DocumentEvent::Closed { text, .. } => text.len(),
-        DocumentEvent::Durable { .. } | DocumentEvent::Disconnected | DocumentEvent::Reconnected => 0,
+        DocumentEvent::CaughtUp
+        | DocumentEvent::Durable { .. }
+        | DocumentEvent::Disconnected
+        | DocumentEvent::Reconnected => 0,
     };
     EVENT_OVERHEAD_BYTES + payload
 }

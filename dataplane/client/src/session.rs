@@ -88,6 +88,8 @@ pub(crate) struct DocumentSession {
     incarnation: Option<u64>,
     /// The last op of others that the application has, or the last that a state contained.
     seen: u64,
+    /// The application has not been told that it has caught up: it does with this op.
+    catching_up: Option<u64>,
     assembly: Option<Assembly>,
     durable_counter: u64,
     unacked: UnackedQueue,
@@ -104,6 +106,7 @@ impl DocumentSession {
             resume_asked: false,
             incarnation: None,
             seen: 0,
+            catching_up: None,
             assembly: None,
             durable_counter: 0,
             unacked: UnackedQueue::default(),
@@ -238,6 +241,7 @@ impl DocumentSession {
                     self.seen = *sequence;
                     let payload = Bytes::copy_from_slice(payload);
                     events.push(DocumentEvent::Op { sequence: *sequence, payload });
+                    self.note_caught_up(*sequence, events);
                 }
                 Outcome::default()
             }
@@ -322,13 +326,25 @@ impl DocumentSession {
                 state_bytes: joined.state_bytes,
                 resumed,
             });
+            self.catching_up = Some(joined.sequence);
         }
         self.assembly = (bytes_expected > 0).then(|| Assembly {
-            sequence: joined.sequence,
+            sequence: joined.state_sequence,
             bytes_expected,
             bytes: BytesMut::with_capacity(bytes_expected.min(STATE_RESERVE_BYTES_MAX)),
         });
+        if self.assembly.is_none() {
+            self.note_caught_up(self.seen.max(joined.state_sequence), events);
+        }
         Effect::Joined { document: joined.document }.into()
+    }
+
+    /// The application has all up to op `sequence`.
+    fn note_caught_up(&mut self, sequence: u64, events: &mut EventQueue) {
+        if self.catching_up.is_some_and(|last| sequence >= last) {
+            self.catching_up = None;
+            events.push(DocumentEvent::CaughtUp);
+        }
     }
 
     /// The announced size, unless it is over the limit.
@@ -361,6 +377,7 @@ impl DocumentSession {
                 let state = std::mem::take(&mut assembly.bytes).freeze();
                 self.assembly = None;
                 events.push(DocumentEvent::State(state));
+                self.note_caught_up(self.seen, events);
                 Outcome::default()
             }
             Some(_) => Outcome::default(),

@@ -46,6 +46,7 @@ impl Model {
             document: 8,
             incarnation,
             sequence,
+            state_sequence: if state_bytes > 0 { sequence } else { 0 },
             writer_counter: 0,
             state_bytes,
             state_vector: &[],
@@ -73,6 +74,7 @@ impl Model {
                 DocumentEvent::Joined { sequence, state_bytes, resumed, .. } => {
                     format!("joined {sequence} {state_bytes} {resumed}")
                 }
+                DocumentEvent::CaughtUp => "caught up".to_owned(),
                 DocumentEvent::State(bytes) => format!("state {}", bytes.len()),
                 DocumentEvent::Op { sequence, .. } => format!("op {sequence}"),
                 DocumentEvent::Durable { up_to_counter, .. } => format!("durable {up_to_counter}"),
@@ -103,7 +105,15 @@ fn an_op_is_sent_before_the_join_is_answered_or_lost_with_the_connection() {
     let outcome = model.handle(&Server::Ack { handle: 3, counter: 2, sequence: 2 });
     assert_eq!(outcome.released, 2);
     assert!(model.session.is_flushed());
-    let told = ["joined 0 0 false", "disconnected", "reconnected", "joined 0 0 true", "durable 2"];
+    let told = [
+        "joined 0 0 false",
+        "caught up",
+        "disconnected",
+        "reconnected",
+        "joined 0 0 true",
+        "caught up",
+        "durable 2",
+    ];
     assert_eq!(model.seen(), told);
 }
 
@@ -120,8 +130,9 @@ fn a_resumed_document_repeats_or_skips_ops() {
     for sequence in [4, 5, 6] {
         model.others_op(sequence);
     }
-    let told = ["joined 0 0 false", "op 1", "op 4", "disconnected", "reconnected", "joined 6 0 true"];
-    assert_eq!(model.seen(), [&told[..], &["op 5", "op 6"]].concat());
+    let told =
+        ["joined 0 0 false", "caught up", "op 1", "op 4", "disconnected", "reconnected", "joined 6 0 true"];
+    assert_eq!(model.seen(), [&told[..], &["op 5", "op 6", "caught up"]].concat());
     assert_eq!(model.stats.ops_duplicate, 1);
 }
 
@@ -137,7 +148,7 @@ fn ops_after_a_crash_of_the_node_are_taken_for_old_ones() {
     model.handle(&Server::State { document: 8, bytes: b"abc" });
     model.handle(&Server::State { document: 8, bytes: b"de" });
     model.others_op(8);
-    assert_eq!(model.seen()[3..], ["reconnected", "joined 7 5 false", "state 5", "op 8"]);
+    assert_eq!(model.seen()[4..], ["reconnected", "joined 7 5 false", "state 5", "caught up", "op 8"]);
 }
 
 #[test]
@@ -153,7 +164,7 @@ fn an_opaque_log_is_replayed_to_who_has_it() {
     for sequence in 1..=3 {
         model.others_op(sequence);
     }
-    assert_eq!(model.seen()[3..], ["disconnected", "reconnected", "joined 3 0 true", "op 3"]);
+    assert_eq!(model.seen()[4..], ["disconnected", "reconnected", "joined 3 0 true", "op 3", "caught up"]);
 }
 
 #[test]
@@ -185,7 +196,7 @@ fn an_op_that_is_refused_for_the_moment_is_overtaken_or_given_up() {
     assert_eq!(model.handle(&bad).released, 0);
     model.handle(&Server::Ack { handle: 3, counter: 2, sequence: 2 });
     assert!(model.session.is_flushed());
-    assert_eq!(model.seen(), ["joined 0 0 false", "rejected 3", "durable 2"]);
+    assert_eq!(model.seen(), ["joined 0 0 false", "caught up", "rejected 3", "durable 2"]);
 }
 
 #[test]
@@ -289,4 +300,31 @@ fn a_move_on_advice_is_noticed_or_loses_ops() {
     assert_eq!(model.events.pop(), Some(DocumentEvent::Reconnected));
     assert!(matches!(model.events.pop(), Some(DocumentEvent::Joined { state_bytes: 10, .. })));
     assert!(!model.session.is_settled(), "the state is still to come");
+}
+
+#[test]
+fn who_has_the_state_alone_is_told_that_there_is_no_more() {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.join();
+    model.handle(&Server::Joined(Joined {
+        handle: 3,
+        document: 8,
+        incarnation: 1,
+        sequence: 6,
+        state_sequence: 4,
+        writer_counter: 0,
+        state_bytes: 3,
+        state_vector: &[],
+    }));
+    model.handle(&Server::State { document: 8, bytes: b"abc" });
+    model.others_op(5);
+    assert_eq!(model.seen(), ["joined 6 3 false", "state 3", "op 5"]);
+    model.others_op(6);
+    model.others_op(7);
+    assert_eq!(model.seen(), ["op 6", "caught up", "op 7"]);
+    // It goes on elsewhere from there.
+    model.session.handle_disconnect(&mut model.events);
+    model.join();
+    model.joined(1, 7, 0);
+    assert_eq!(model.seen(), ["disconnected", "reconnected", "joined 7 0 true", "caught up"]);
 }

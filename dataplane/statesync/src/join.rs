@@ -21,8 +21,6 @@ const DELETED: Refusal = (Code::DocumentDeleted, "the document was deleted");
 
 /// What a join is answered with.
 struct Answer {
-    /// The last op in what is sent now.
-    sequence: u64,
     /// The node's state vector.
     vector: Bytes,
     /// What the joiner has by the time the ops of `catch_up` come.
@@ -80,12 +78,10 @@ impl StateSync {
         }
         document.used = now;
         let answer = if join.content {
-            let writer = self.connections[&key].session.writer_id;
-            self.answer_join(slot, join, writer)
+            self.answer_join(slot, join)
         } else {
             let sequence = document.visible_sequence();
             Ok(Answer {
-                sequence,
                 vector: Bytes::new(),
                 known: Known::default(),
                 catch_up: CatchUp::from(sequence + 1),
@@ -214,7 +210,7 @@ impl StateSync {
     }
 
     /// Finds the least that brings the joiner up to date.
-    fn answer_join(&mut self, slot: usize, join: &Join<'_>, writer: Guuid) -> Result<Answer, Refusal> {
+    fn answer_join(&mut self, slot: usize, join: &Join<'_>) -> Result<Answer, Refusal> {
         let document = &mut self.documents[slot];
         let visible = document.visible_sequence();
         let is_opaque = document.kind == DocumentKind::Opaque;
@@ -229,11 +225,10 @@ impl StateSync {
         if let Some(resume) = resume {
             self.stats.resumes += 1;
             let known = if held.is_some() { join.state_vector } else { &[] };
-            return Ok(answer_resume(document, resume.sequence, writer, known));
+            return Ok(answer_resume(document, resume.sequence, known));
         }
         if is_opaque {
             return Ok(Answer {
-                sequence: visible,
                 vector: Bytes::new(),
                 known: Known::default(),
                 catch_up: CatchUp::from(1),
@@ -248,7 +243,6 @@ impl StateSync {
                 return Err((Code::DocumentBusy, "too many joins wait for what they lack: join again later"));
             }
             return Ok(Answer {
-                sequence: visible,
                 vector: Bytes::new(),
                 known: Known::by(0, Bytes::copy_from_slice(join.state_vector)),
                 catch_up: CatchUp::waiting(Awaited::Join, visible + 1),
@@ -305,22 +299,24 @@ impl StateSync {
             self.want(slot, Wanted::Diff { subscription, number });
             return;
         }
-        self.announce(subscription, answer.sequence, &answer.vector, state_bytes);
+        self.announce(subscription, &answer.vector, state_bytes);
     }
 
     /// Tells a subscriber what comes next for it; the first time, also who is here.
-    pub(crate) fn announce(&mut self, subscription: usize, sequence: u64, vector: &[u8], state_bytes: u64) {
+    pub(crate) fn announce(&mut self, subscription: usize, vector: &[u8], state_bytes: u64) {
         let found = &mut self.subscriptions[subscription];
         let (key, slot) = (found.key, found.document);
         let is_first = !std::mem::replace(&mut found.is_announced, true);
         let is_ack_due = std::mem::take(&mut found.ack_due);
         let document = &self.documents[slot];
         let writer_counter = document.writers.get(found.writer).map_or(0, |writer| writer.logged_counter);
+        let state_sequence = found.catch_up.as_ref().map_or(0, |catch_up| catch_up.next - 1);
         let joined = Server::Joined(Joined {
             handle: found.handle,
             document: slot as u32,
             incarnation: self.incarnation,
-            sequence,
+            sequence: last_to_come(document, found, state_sequence),
+            state_sequence,
             writer_counter,
             state_bytes,
             state_vector: vector,
@@ -377,7 +373,6 @@ fn answer_all(document: &mut Document) -> Answer {
     let is_empty = document.base.state.is_empty();
     let state = if is_empty { Bytes::from_static(EMPTY_STATE) } else { document.base.state.clone() };
     Answer {
-        sequence: document.base.sequence,
         vector,
         known: Known::by(document.base.sequence, document.base.vector.clone()),
         catch_up: CatchUp::state(state, document.base.sequence + 1),
@@ -385,13 +380,24 @@ fn answer_all(document: &mut Document) -> Answer {
     }
 }
 
-/// The ops after `sequence`. The joiner's own are left out, so the last op announced is another's.
-fn answer_resume(document: &mut Document, sequence: u64, writer: Guuid, held: &[u8]) -> Answer {
-    let mut last = document.visible_sequence();
-    while last > sequence && document.tail.get(last).is_some_and(|op| op.op_id.writer() == writer) {
-        last -= 1;
-    }
+/// The ops after `sequence`.
+fn answer_resume(document: &mut Document, sequence: u64, held: &[u8]) -> Answer {
     let vector = document.vector();
     let known = Known::by(0, Bytes::copy_from_slice(held));
-    Answer { sequence: last, vector, known, catch_up: CatchUp::from(sequence + 1), is_resumed: true }
+    Answer { vector, known, catch_up: CatchUp::from(sequence + 1), is_resumed: true }
+}
+
+/// The last op that will be sent to a subscriber who is to have those after `state_sequence`. Its own are left out, but for
+/// those that it may have forgotten.
+fn last_to_come(document: &Document, found: &Subscription, state_sequence: u64) -> u64 {
+    let mut last = document.visible_sequence().max(state_sequence);
+    while last > state_sequence.max(found.echo_own_until) {
+        match document.tail.get(last) {
+            Some(op) if op.op_id.writer() == found.writer => last -= 1,
+            Some(_) => break,
+            // Whose it is says only the store: it may be the subscriber's own.
+            None => return state_sequence,
+        }
+    }
+    last
 }

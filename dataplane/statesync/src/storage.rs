@@ -275,7 +275,7 @@ impl StateSync {
                 let state_bytes = state.len() as u64;
                 found.known = Known::by(sequence, vector.clone());
                 found.catch_up = Some(CatchUp::state(state, sequence + 1));
-                self.announce(subscription, sequence, &vector, state_bytes);
+                self.announce(subscription, &vector, state_bytes);
             }
             JobDone::Failed { code: Code::Quarantined, .. } => self.answer_unmerged(subscription, awaited),
             JobDone::Failed { code, text } => self.expel(subscription, code, &text),
@@ -295,7 +295,7 @@ impl StateSync {
                 let next = base.sequence + 1;
                 found.known = Known::default();
                 found.catch_up = Some(CatchUp::state(base.state.clone(), next));
-                self.announce(subscription, base.sequence, &vector, base.state.len() as u64);
+                self.announce(subscription, &vector, base.state.len() as u64);
             }
             Awaited::Resync { .. } | Awaited::Ops => {
                 let next = found.catch_up.as_ref().map_or(1, |catch_up| catch_up.next);

@@ -75,8 +75,10 @@ pub struct Joined<'a> {
     pub document: u32,
     /// The run of the node's log.
     pub incarnation: u64,
-    /// The last op contained in what is sent now.
+    /// The last op of what is sent now, in the state or behind it: with it, the joiner has caught up.
     pub sequence: u64,
+    /// The last op that is not sent as one: the state contains it, or the joiner has it.
+    pub state_sequence: u64,
     /// The highest op counter of this client's writer that the document holds.
     pub writer_counter: u64,
     /// Bytes of state that follow in [`Server::State`] messages; zero when ops follow instead.
@@ -537,6 +539,7 @@ impl<'a> Joined<'a> {
         put_varint(out, u64::from(self.document));
         put_varint(out, self.incarnation);
         put_varint(out, self.sequence);
+        put_varint(out, self.state_sequence);
         put_varint(out, self.writer_counter);
         put_varint(out, self.state_bytes);
         put_bytes(out, self.state_vector);
@@ -548,6 +551,7 @@ impl<'a> Joined<'a> {
             document: reader.varint32("document")?,
             incarnation: reader.varint("incarnation")?,
             sequence: reader.varint("sequence")?,
+            state_sequence: reader.varint("sequence of the state")?,
             writer_counter: reader.varint("writer counter")?,
             state_bytes: reader.varint("state bytes")?,
             state_vector: reader.bytes("state vector")?,

@@ -77,7 +77,7 @@ pub fn join(client: &Client, id: &str, content: bool) -> Result<Document> {
     joined.map_err(|error| Error::doing(format!("joining {id}"), error))
 }
 
-/// Waits until the node has opened the document, and sent its state when there is one; how many bytes that was.
+/// Waits until the node has opened the document, and sent what is in it; how many bytes its state was.
 ///
 /// # Errors
 /// It was refused, or not opened in time.
@@ -85,10 +85,11 @@ pub async fn opened(document: &mut Document) -> Result<u64> {
     let id = document.writer().id().to_owned();
     let failed = |what: String| Error::doing(format!("joining {id}"), what);
     let opened = async {
+        let mut state_bytes = 0;
         while let Some(event) = document.next_event().await {
             match event {
-                DocumentEvent::Joined { state_bytes: 0, .. } => return Ok(0),
-                DocumentEvent::State(state) => return Ok(state.len() as u64),
+                DocumentEvent::State(state) => state_bytes = state.len() as u64,
+                DocumentEvent::CaughtUp => return Ok(state_bytes),
                 DocumentEvent::Closed { code, text } => return Err(failed(format!("{code}: {text}"))),
                 _ => {}
             }

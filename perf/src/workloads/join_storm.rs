@@ -237,18 +237,12 @@ async fn whole(document: &mut Document, last: u64) -> Result<Held> {
         while let Some(event) = document.next_event().await {
             match event {
                 DocumentEvent::Joined { sequence, .. } => held.sequence = sequence,
-                DocumentEvent::State(state) => {
-                    held.state = state;
-                    if held.sequence >= last {
-                        return Ok(held);
-                    }
-                }
+                DocumentEvent::State(state) => held.state = state,
+                DocumentEvent::CaughtUp if held.sequence >= last => return Ok(held),
                 DocumentEvent::Op { sequence, payload } => {
                     held.ops += 1;
-                    if sequence >= last {
-                        held.last = payload;
-                        return Ok(held);
-                    }
+                    held.sequence = held.sequence.max(sequence);
+                    held.last = payload;
                 }
                 DocumentEvent::Closed { code, text } => return Err(failed(format!("{code}: {text}"))),
                 _ => {}
@@ -263,7 +257,7 @@ async fn whole(document: &mut Document, last: u64) -> Result<Held> {
 /// What a joiner holds.
 #[derive(Debug, Default)]
 struct Held {
-    /// The last op in what was announced.
+    /// The last op in what was announced, or has come.
     sequence: u64,
     state: Bytes,
     /// Ops that came behind the state.

@@ -81,6 +81,7 @@ impl Reader {
             }
             DocumentEvent::Closed { code, text } => Err(LoadError::Closed { code, text }),
             DocumentEvent::Joined { .. }
+            | DocumentEvent::CaughtUp
             | DocumentEvent::Durable { .. }
             | DocumentEvent::Rejected { .. }
             | DocumentEvent::Presence(_)

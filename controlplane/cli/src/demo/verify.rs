@@ -22,22 +22,23 @@ pub(crate) struct Recovered {
 
 /// Joins the document and looks for every op of `script` in it.
 pub(crate) async fn recovered(client: &Client, id: &str, script: &Script) -> Result<Recovered, LoadError> {
-    let state = timeout(STATE_TIMEOUT, state(client, id)).await;
-    let state = state.map_err(|_| LoadError::NotJoined { document: id.to_owned() })??;
-    let contents = Contents::read(&state).map_err(LoadError::State)?;
-    let mut replica = Replica::new();
-    replica.apply(&[&state]).map_err(|(_, reason)| LoadError::State(reason))?;
+    let replica = timeout(STATE_TIMEOUT, replica(client, id)).await;
+    let replica = replica.map_err(|_| LoadError::NotJoined { document: id.to_owned() })??;
+    let contents = Contents::read(&replica.encode()).map_err(LoadError::State)?;
     let ops_missing = script.ops.iter().filter(|op| !contents.contains(op)).count();
     Ok(Recovered { text: replica.text(), ops_missing })
 }
 
-/// The whole state of the document; an empty update when it has none.
-async fn state(client: &Client, id: &str) -> Result<Vec<u8>, LoadError> {
+/// The whole document.
+async fn replica(client: &Client, id: &str) -> Result<Replica, LoadError> {
+    let mut replica = Replica::new();
     let mut document = client.join(id, DocumentKind::Yjs, JoinOptions::default())?;
     while let Some(event) = document.next_event().await {
         match event {
-            DocumentEvent::Joined { state_bytes: 0, .. } => return Ok(vec![0, 0]),
-            DocumentEvent::State(state) => return Ok(state.to_vec()),
+            DocumentEvent::State(update) | DocumentEvent::Op { payload: update, .. } => {
+                replica.apply(&[update]).map_err(|(_, reason)| LoadError::State(reason))?;
+            }
+            DocumentEvent::CaughtUp => return Ok(replica),
             DocumentEvent::Closed { code, text } => return Err(LoadError::Closed { code, text }),
             _ => {}
         }

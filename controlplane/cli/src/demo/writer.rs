@@ -98,6 +98,7 @@ impl Writer {
             DocumentEvent::Closed { code, text } => return Err(LoadError::Closed { code, text }),
             DocumentEvent::State(_)
             | DocumentEvent::Joined { .. }
+            | DocumentEvent::CaughtUp
             | DocumentEvent::Presence(_)
             | DocumentEvent::Disconnected
             | DocumentEvent::Reconnected => {}

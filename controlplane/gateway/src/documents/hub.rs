@@ -184,15 +184,16 @@ impl DocumentHub {
 
     fn handle_event(&mut self, event: DocumentEvent) -> Result<(), Refusal> {
         match event {
-            DocumentEvent::Joined { server_state_vector, state_bytes, resumed, .. } => {
+            DocumentEvent::Joined { server_state_vector, resumed, .. } => {
                 if self.loaded {
                     self.documents.metrics.rejoins.fetch_add(1, Relaxed);
                     if !resumed {
                         self.node_may_lack = Some(server_state_vector);
                     }
                 }
-                self.loaded |= state_bytes == 0;
             }
+            // Only now: what the node has merged comes first, and then what has been edited since.
+            DocumentEvent::CaughtUp => self.loaded = true,
             DocumentEvent::State(state) => self.handle_state(state)?,
             DocumentEvent::Op { payload, .. } => {
                 let frame = yproto::update(&payload);
@@ -231,10 +232,9 @@ impl DocumentHub {
         Ok(())
     }
 
-    /// The first state opens the document; later ones bring it up to date after the node was lost.
+    /// The first state is all there is; later ones bring the replica up to date after the node was lost.
     fn handle_state(&mut self, state: Bytes) -> Result<(), Refusal> {
         if !self.loaded {
-            self.loaded = true;
             return Ok(self.replica.push(state)?);
         }
         let before = self.replica.state_vector()?;

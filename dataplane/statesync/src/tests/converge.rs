@@ -20,7 +20,7 @@ impl Dice {
 fn resume_point(client: &ModelClient) -> Option<ResumePoint> {
     let joined = client.joins.last()?;
     let is_whole = joined.state_bytes == 0 || client.last_state_bytes == joined.state_bytes;
-    let base = if joined.state_bytes > 0 { joined.sequence } else { 0 };
+    let base = if joined.state_bytes > 0 { joined.state_sequence } else { 0 };
     let sequence = client.ops.last().map_or(base, |op| op.0.max(base));
     (is_whole && sequence > 0).then_some(ResumePoint { incarnation: INCARNATION, sequence })
 }

@@ -19,7 +19,9 @@ fn a_joiner_misses_what_was_there_or_what_comes() {
     for key in [1, 2, 3] {
         assert_eq!(rig.client(key).text(), "one two three");
     }
-    let first = rig.client(3).joined().sequence + 1;
+    let joined = rig.client(3).joined();
+    let (first, last) = (joined.state_sequence + 1, joined.sequence);
+    assert_eq!(last, 2, "what was there when it joined");
     let sequences: Vec<_> = rig.client(3).ops.iter().map(|op| op.0).collect();
     assert_eq!(sequences, (first..=3).collect::<Vec<_>>(), "state, then the tail");
     assert_eq!(rig.client(1).ops.len(), 1, "its own ops are not sent back");

@@ -107,6 +107,7 @@ mod tests {
             document,
             incarnation: 2,
             sequence: 5,
+            state_sequence: 5,
             writer_counter: 4,
             state_bytes: 0,
             state_vector: &[1, 2, 3],

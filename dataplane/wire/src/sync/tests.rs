@@ -41,6 +41,7 @@ fn server_messages() -> Vec<Server<'static>> {
             document: 8,
             incarnation: 2,
             sequence: 5,
+            state_sequence: 4,
             writer_counter: 4,
             state_bytes: 1 << 33,
             state_vector: &[0],

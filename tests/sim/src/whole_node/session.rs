@@ -302,7 +302,7 @@ impl Session {
         self.phase = Phase::Joined;
         self.moves = 0;
         self.assembly = (joined.state_bytes > 0).then(|| Assembly {
-            sequence: joined.sequence,
+            sequence: joined.state_sequence,
             missing: joined.state_bytes,
             bytes: Vec::new(),
         });
