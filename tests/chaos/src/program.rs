@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::error::ChaosError;
 
-/// The package and its program.
+/// The program.
 const NAME: &str = "aetherflow";
 
 /// The program `aetherflow`.
@@ -34,7 +34,8 @@ impl Program {
             .ok_or_else(|| failed(format!("{} is in no directory of cargo's", own.display())))?;
         let target = profile.parent().unwrap_or(profile);
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", NAME, "--bin", NAME, "--target-dir"]).arg(target);
+        // Of the whole workspace, as tests are built: with other features of its dependencies all of them were built again.
+        cargo.args(["build", "--quiet", "--workspace", "--bin", NAME, "--target-dir"]).arg(target);
         cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
