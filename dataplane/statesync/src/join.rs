@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use wire::sync::{Client, DocumentKind, Join, Joined, Server};
-use wire::{Access, Code, Guuid, Time, access_to};
+use wire::{Access, Code, Time, access_to};
 
 use crate::config::DIFF_DOCUMENT_BYTES_MIN;
 use crate::connection::WaitingJoin;
