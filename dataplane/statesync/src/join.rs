@@ -307,7 +307,8 @@ impl StateSync {
         let found = &mut self.subscriptions[subscription];
         let (key, slot) = (found.key, found.document);
         let is_first = !std::mem::replace(&mut found.is_announced, true);
-        let is_ack_due = std::mem::take(&mut found.ack_due);
+        // Later on it is due when the connection can be written to.
+        let is_ack_due = is_first && std::mem::take(&mut found.ack_due);
         let document = &self.documents[slot];
         let writer_counter = document.writers.get(found.writer).map_or(0, |writer| writer.logged_counter);
         let state_sequence = found.catch_up.as_ref().map_or(0, |catch_up| catch_up.next - 1);

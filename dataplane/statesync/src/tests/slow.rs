@@ -52,6 +52,34 @@ fn a_subscriber_that_fell_out_of_the_tail_diverges_or_gets_the_whole_state() {
 }
 
 #[test]
+fn an_acknowledgement_is_forgotten_while_its_writer_is_brought_up_to_date() {
+    let mut config = SyncConfig::default();
+    config.limits.tail_bytes_max = 2_000;
+    config.limits.snapshot_tail_bytes = 2_000;
+    let mut rig = Rig::with(DocumentKind::Yjs, config);
+    for key in [1, 2] {
+        rig.open(key, Access::Write);
+        rig.join(key);
+    }
+    rig.refuse(2);
+    for _ in 0..100 {
+        rig.type_text(1, &"x".repeat(100));
+    }
+    rig.durable();
+    rig.is_working = false;
+    rig.writable(2);
+    rig.type_text(2, "mine");
+    rig.refuse(2);
+    rig.durable();
+    assert!(rig.client(2).acked.is_empty(), "it is blocked");
+    rig.is_working = true;
+    rig.pump();
+    rig.writable(2);
+    assert_eq!((rig.machine.stats().resyncs, rig.client(2).joins.len()), (1, 2));
+    assert_eq!(rig.client(2).acked.last(), Some(&1));
+}
+
+#[test]
 fn a_state_larger_than_the_transport_takes_never_arrives() {
     let mut rig = Rig::new(DocumentKind::Yjs);
     rig.open(1, Access::Write);
