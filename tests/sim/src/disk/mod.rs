@@ -54,7 +54,7 @@ pub(crate) struct WriteFate {
 /// What a crash left of what was not synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct CrashReport {
-    /// Sectors that were under way.
+    /// Sectors under way that differ from what was there.
     pub(crate) sectors: usize,
     /// Of them, those that arrived.
     pub(crate) kept: usize,
@@ -239,13 +239,15 @@ impl Disk {
     /// The node is killed, or the power fails: of what is not synced some arrives and some does not.
     pub(crate) fn crash(&mut self) -> CrashReport {
         self.interruption = None;
-        let sectors = self.unsynced.len();
-        let tear = tear::Tear::draw(&mut self.random, sectors);
-        let mut kept = 0;
+        let tear = tear::Tear::draw(&mut self.random, self.unsynced.len());
+        let (mut sectors, mut kept) = (0, 0);
         let unsynced = std::mem::take(&mut self.unsynced);
         for (index, Unsynced { place, before, landed }) in unsynced.into_iter().enumerate().rev() {
+            let meant = &self.segments[&place.0].meant[place.1..place.1 + SECTOR_BYTES];
+            let is_changed = usize::from(*meant != before);
+            sectors += is_changed;
             if tear.keeps(index) {
-                kept += 1;
+                kept += is_changed;
                 continue;
             }
             self.exchange(place, &before, |found| &mut found.meant);

@@ -19,6 +19,8 @@ use crate::invariants::{Check, Invariant};
 const TICKET_LIFE_S: u64 = 3_600;
 /// A client comes back after so long at first, then after twice as long each time.
 const BACKOFF_US: (u64, u64) = (5_000, 400_000);
+/// So many ops are looked at for one that the client has seen.
+const LETTER_TRIES: usize = 8;
 /// Yjs ids of clients begin here; a process that takes another's place has the next.
 const YJS_ID_BASE: u64 = 1_000;
 const YJS_IDS_PER_CLIENT: u64 = 16;
@@ -110,7 +112,7 @@ impl World {
             writer_id: session_id.writer(),
             psk,
             expires_unix_s: unix_ms(self.now) / 1_000 + TICKET_LIFE_S,
-            grants: vec![Grant { pattern: "*".to_owned(), access: Access::Write }],
+            grants: vec![Grant { pattern: "*".to_owned(), access: Access::Admin }],
         };
         let mut nonce = [0; 12];
         nonce.copy_from_slice(&self.random.bytes32()[..12]);
@@ -126,7 +128,7 @@ impl World {
             let shard = if is_wrong { self.random.below(self.plan.shards as u64) as usize } else { owner };
             let document = (part.document, document.name.as_str(), document.kind);
             let mut session = Session::new(index, document, part.role, ticket.writer_id, shard, presence);
-            session.tells_vector = plan.tells_vector && session.kind == DocumentKind::Yjs;
+            session.tells_vector = plan.tells_vector;
             self.counts.joins_elsewhere += u64::from(shard != owner);
             sessions.push(session);
             if part.role == Role::Writer {
@@ -134,6 +136,12 @@ impl World {
             }
             if part.is_present {
                 self.agenda.add(self.now, Task::Announce { client: number, generation, part: index });
+            }
+            for (at, is_end) in [(part.asks, false), (part.deletes, true)] {
+                if let Some(at) = at {
+                    let at = at.max(self.now);
+                    self.agenda.add(at, Task::Ask { client: number, generation, part: index, is_end });
+                }
             }
             if let Some(at) = part.leaves {
                 let at = at.max(self.now);
@@ -243,9 +251,12 @@ impl World {
     /// A letter that a client has seen, of anybody.
     fn any_letter(&mut self, client: usize, part: usize) -> Option<(u64, u32)> {
         let session = &self.clients[client].sessions[part];
-        let known = self.oracle.contents_of(session.document).filter_map(|(_, content)| content.letters);
-        let known: Vec<Letters> = known.filter(|letters| letters.is_in(&session.view.letters)).collect();
-        (!known.is_empty()).then(|| self.random.pick(&known).last())
+        let contents = self.oracle.contents_count();
+        (0..LETTER_TRIES).find_map(|_| {
+            let content = self.oracle.any_content(self.random.below(contents.max(1)))?;
+            let letters = content.letters.filter(|_| content.document == session.document)?;
+            letters.is_in(&session.view.letters).then(|| letters.last())
+        })
     }
 
     /// A client tells what it does at the moment.
@@ -269,6 +280,21 @@ impl World {
             self.clients[client].sessions[part].is_leaving = true;
             self.pump_client(client);
         }
+    }
+
+    /// A client wants a version and the past of a document, or its end.
+    pub(super) fn ask(&mut self, client: usize, generation: u64, part: usize, is_end: bool) {
+        if !self.is_current(client, generation) {
+            return;
+        }
+        let session = &mut self.clients[client].sessions[part];
+        if is_end {
+            session.requests.want_delete();
+        } else {
+            session.requests.name = format!("of client {client}");
+            session.requests.want_past(session.seen);
+        }
+        self.pump_client(client);
     }
 
     /// Hands the connections of a client what there is to send.
@@ -302,10 +328,11 @@ impl World {
         };
         if let Phase::Offline(until) = session.phase {
             if until > now {
-                return self.agenda.add(until, Task::Pump { client });
+                self.pumps.insert((until, client));
+                return;
             }
             let (seen, name) = (session.seen, session.name.clone());
-            let join = session.join();
+            let join = session.join(&self.oracle);
             if !send(Channel::Sync, join.into()) {
                 session.phase = Phase::Offline(now);
                 return;
@@ -321,14 +348,37 @@ impl World {
             session.mark_sent();
         }
         if now < session.paused_until {
-            self.agenda.add(session.paused_until, Task::Pump { client });
+            self.pumps.insert((session.paused_until, client));
         }
         if let Some(presence) = session.next_presence()
             && send(Channel::Presence, presence.into())
         {
             session.presence.is_sent = true;
         }
-        if session.is_leaving && session.phase == Phase::Joined && session.unacked.is_empty() {
+        if session.phase == Phase::Joined {
+            match session.requests.next(now, session.handle()) {
+                Ok((request, message)) if send(Channel::Sync, message.clone()) => {
+                    if request == 1 {
+                        self.oracle.on_delete_asked(session.document);
+                    }
+                    session.requests.mark_sent(request);
+                    self.pumps.insert((now, client));
+                    let name = session.name.clone();
+                    self.trace.say(now, &format!("client {client}"), || {
+                        format!("sends request {request} for {name}")
+                    });
+                }
+                Err(Some(at)) => {
+                    self.pumps.insert((at, client));
+                }
+                Ok(_) | Err(None) => {}
+            }
+        }
+        if session.is_leaving
+            && session.phase == Phase::Joined
+            && session.unacked.is_empty()
+            && session.requests.is_done()
+        {
             let handle = session.handle();
             if send(Channel::Sync, Message::Leave { handle }.to_vec().into()) {
                 session.phase = Phase::Left;
@@ -380,7 +430,7 @@ impl World {
         }
         let (client, shard) = (link.client, link.shard);
         if link.retry_at > now {
-            self.agenda.add(link.retry_at, Task::Pump { client });
+            self.pumps.insert((link.retry_at, client));
             return false;
         }
         let id = self.guuid().with_shard(shard as u8);
@@ -522,6 +572,14 @@ impl World {
         Ok(())
     }
 
+    /// All clients notice at once that the node is gone.
+    pub(super) fn lose_connections(&mut self) {
+        let open = |link: &usize| self.links[*link].connection.is_some();
+        for number in (0..self.links.len()).filter(open).collect::<Vec<_>>() {
+            self.lose_connection(number);
+        }
+    }
+
     fn lose_connection(&mut self, number: usize) {
         let link = &mut self.links[number];
         let (client, shard) = (link.client, link.shard);
@@ -530,7 +588,7 @@ impl World {
         let pause_us = self.random.between(link.backoff_us / 2, link.backoff_us);
         link.backoff_us = (link.backoff_us * 2).min(BACKOFF_US.1);
         link.retry_at = self.now + Span::from_us(pause_us);
-        self.agenda.add(link.retry_at, Task::Pump { client });
+        self.pumps.insert((link.retry_at, client));
         let now = self.now;
         let sessions = self.clients[client].sessions.iter_mut();
         sessions.filter(|session| session.shard == shard).for_each(|session| session.disconnect(now));

@@ -7,6 +7,12 @@ wire::counters! {
     NodeCounts {
         /// Ops that a client was told are safe.
         ops_acknowledged,
+        /// Documents deleted.
+        deletions,
+        /// Versions that a client was told are kept.
+        versions,
+        /// Pasts of documents that were read.
+        pasts,
         /// Starts of a node over what its disks held.
         starts,
         /// Starts that were refused, and rightly so: the disk had damaged what was acknowledged.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use shard::{Report, Shard};
 use wal::memory::HeapBuffer;
-use wal::{AlignedBuffer, Write};
+use wal::{AlignedBuffer, BLOCK_BYTES, Write};
 use wire::{Span, Time};
 
 use super::plan::Point;
@@ -182,9 +182,14 @@ impl World {
             let (first, last, bytes) = (at.first_lsn, at.last_lsn, at.bytes);
             format!("writes records {first} to {last} ({bytes} B) at {} of segment {}", at.offset, at.segment)
         });
-        if self.node.armed.take_if(|point| *point == Point::Write).is_some() {
+        let is_met = |point: &mut Point| match point {
+            Point::Write => true,
+            Point::LargeWrite => at.bytes > BLOCK_BYTES,
+            _ => false,
+        };
+        if let Some(point) = self.node.armed.take_if(is_met) {
             let after = Span::from_us(self.random.below(fate.latency.as_us()));
-            self.agenda.add(self.now + after, Task::Kill { life: self.node.life, point: Point::Write });
+            self.agenda.add(self.now + after, Task::Kill { life: self.node.life, point });
         }
     }
 

@@ -12,12 +12,14 @@ mod lanes;
 mod node;
 mod oracle;
 mod plan;
+mod requests;
 mod session;
 mod settle;
 mod storage;
 mod store;
 mod yjs;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -58,8 +60,8 @@ enum Task {
     Deaf { client: usize, is_deaf: bool },
     Edit { client: usize, generation: u64, part: usize, done: u32 },
     Announce { client: usize, generation: u64, part: usize },
+    Ask { client: usize, generation: u64, part: usize, is_end: bool },
     Leave { client: usize, generation: u64, part: usize },
-    Pump { client: usize },
     Start,
     Instruct { life: u64 },
     Stop { number: usize },
@@ -86,6 +88,8 @@ pub(crate) struct World {
     client_config: Arc<quantum::Config>,
     now: Time,
     agenda: Agenda<Task>,
+    /// When clients look again whether they can send.
+    pumps: BTreeSet<(Time, usize)>,
     clients: Vec<Client>,
     /// For each client one to each shard.
     links: Vec<Link>,
@@ -123,6 +127,7 @@ impl World {
             client_config: Arc::new(plan.transport.clone()),
             now: Time::ZERO,
             agenda: Agenda::default(),
+            pumps: BTreeSet::new(),
             clients: plan.clients.iter().map(|_| Self::idle_client()).collect(),
             links,
             node: Node::new(&plan, &mut random),
@@ -199,7 +204,8 @@ impl World {
     fn turn(&mut self) -> Check {
         let links = self.links.iter().filter_map(|link| link.wake);
         let paths = self.links.iter().filter_map(|link| link.path.poll_timeout());
-        let next = links.chain(paths).chain(self.agenda.next()).chain(self.node.wake()).min();
+        let pump = self.pumps.first().map(|(at, _)| *at);
+        let next = links.chain(paths).chain(pump).chain(self.agenda.next()).chain(self.node.wake()).min();
         let Some(next) = next else {
             return Err((Invariant::Progress, "nothing happens any more".to_owned()));
         };
@@ -207,6 +213,10 @@ impl World {
         self.digest.word(self.now.as_us());
         while let Some(task) = self.agenda.due(self.now) {
             self.do_task(task)?;
+        }
+        while let Some(&(at, client)) = self.pumps.first().filter(|(at, _)| *at <= self.now) {
+            self.pumps.remove(&(at, client));
+            self.pump_client(client);
         }
         self.deliver()?;
         self.carry_lanes();
@@ -239,8 +249,8 @@ impl World {
             Task::Deaf { client, is_deaf } => self.set_deaf(client, is_deaf),
             Task::Edit { client, generation, part, done } => self.edit(client, generation, part, done),
             Task::Announce { client, generation, part } => self.announce(client, generation, part),
+            Task::Ask { client, generation, part, is_end } => self.ask(client, generation, part, is_end),
             Task::Leave { client, generation, part } => self.leave(client, generation, part),
-            Task::Pump { client } => self.pump_client(client),
             Task::Start => return self.start_node(),
             Task::Instruct { life } => self.instruct(life),
             Task::Stop { number } => {
@@ -294,6 +304,9 @@ impl World {
     fn counted(&self) -> NodeCounts {
         let mut counts = self.counts;
         counts.ops_acknowledged = self.oracle.acknowledged;
+        counts.deletions = self.oracle.deletions;
+        counts.versions = self.oracle.versions;
+        counts.pasts = self.oracle.pasts;
         self.node.count(&mut counts);
         counts
     }

@@ -13,7 +13,7 @@ use wire::{Ecn, Header, Span, TicketKeyRing, Time, partition_of};
 use super::counts::NodeCounts;
 use super::driver::Host;
 use super::lanes::Lanes;
-use super::oracle::Logged;
+use super::oracle::{Logged, Place};
 use super::plan::{How, Plan, Point};
 use super::storage::StorageThread;
 use super::store::Store;
@@ -23,7 +23,8 @@ use crate::draw::Draw;
 use crate::invariants::{Check, Invariant};
 use netem::Random;
 
-/// How long a start without a fault takes at most, microseconds.
+/// How long a start without a fault takes, microseconds.
+const START_US_MIN: u64 = 50;
 const START_US_MAX: u64 = 5_000;
 /// Calls of a disk within a recovery at most, of those in which it is killed or fails.
 const RECOVERY_CALLS: u64 = 8;
@@ -153,7 +154,7 @@ impl World {
         for number in 0..self.plan.shards {
             self.node.disks[number].end_recovery();
         }
-        let ops: usize = places.iter().map(Vec::len).sum();
+        let ops: usize = places.iter().map(|place| place.ops.len()).sum();
         self.counts.starts += 1;
         self.digest.word(ops as u64);
         self.say_node(|| format!("starts, with {ops} ops in log and store"));
@@ -163,7 +164,8 @@ impl World {
         let threads = stores.map(|store| StorageThread::new(store, self.plan.worker));
         let hosts = shards.into_iter().zip(threads).map(|(shard, thread)| Host::new(shard, thread));
         self.node.shards = Some(hosts.collect());
-        let after = Span::from_us(self.random.scaled_between(50, START_US_MAX));
+        let start_us_max = if self.plan.is_storm { START_US_MIN } else { START_US_MAX };
+        let after = Span::from_us(self.random.scaled_between(START_US_MIN, start_us_max));
         self.agenda.add(self.now + after, Task::Instruct { life: self.node.life });
         Ok(())
     }
@@ -179,7 +181,7 @@ impl World {
     fn recover_shard(
         &mut self,
         number: usize,
-        places: &mut [Vec<Logged>],
+        places: &mut [Place],
     ) -> Result<Shard<HeapBuffer>, StartError> {
         let Self { plan, node, oracle, .. } = self;
         let placement = Placement::single_node(number as u32, plan.shards as u32, plan.partitions);
@@ -196,8 +198,11 @@ impl World {
             if let Some(document) = plan.documents.iter().position(|known| known.name == op.document) {
                 let content = oracle.recognise(document, op.payload).ok();
                 let logged = Logged { sequence: op.sequence, op: op.id, content };
-                violation =
-                    violation.take().or_else(|| note(op.document, &mut places[document], logged).err());
+                let place = &mut places[document];
+                place.is_deleted |= is_deletion;
+                if !place.is_deleted {
+                    violation = violation.take().or_else(|| note(op.document, &mut place.ops, logged).err());
+                }
             }
             let op = RecoveredOp {
                 document: op.document,
@@ -286,19 +291,25 @@ impl World {
     }
 
     /// The ops that are stored, by document. What is merged must hold them all.
-    fn stored_ops(&mut self) -> Result<Vec<Vec<Logged>>, (Invariant, String)> {
+    fn stored_ops(&mut self) -> Result<Vec<Place>, (Invariant, String)> {
         let Self { plan, node, oracle, .. } = self;
-        let mut places = vec![Vec::new(); plan.documents.len()];
+        let mut places = vec![Place::default(); plan.documents.len()];
         for (document, known) in plan.documents.iter().enumerate() {
             let owner = partition_of(&known.name, plan.partitions) as usize % plan.shards;
             let store = node.stores[owner].as_mut().expect("the node is down");
-            let (Some(head), history) = store.look(&known.name) else { continue };
+            let (Some(head), history, versions) = store.look(&known.name) else { continue };
+            let place = &mut places[document];
+            place.is_deleted = head.tombstone.is_some();
+            if place.is_deleted {
+                continue;
+            }
+            place.versions = versions;
             let ops = history.iter().map(|op| Logged {
                 sequence: op.sequence,
                 op: op.op_id,
                 content: oracle.recognise(document, &op.payload).ok(),
             });
-            places[document] = ops.collect();
+            place.ops = ops.collect();
             let wrong = |what: &str| {
                 let sequence = head.sequence;
                 (Invariant::StoredWhole, format!("{} is stored up to op {sequence}: {what}", known.name))
@@ -311,8 +322,7 @@ impl World {
                     return Err(wrong("it is not merged"));
                 }
                 let merged = yjs::letters_of(&head.base.state).unwrap_or_default();
-                let mut letters =
-                    places[document].iter().filter_map(|op| oracle.content(op.content?).letters);
+                let mut letters = place.ops.iter().filter_map(|op| oracle.content(op.content?).letters);
                 if let Some(lost) = letters.find(|letters| !letters.is_in(&merged)) {
                     return Err(wrong(&format!("{lost:?} is not in the merged state")));
                 }
@@ -365,6 +375,9 @@ impl World {
         self.take_down(StorageThread::into_store);
         self.say_node(|| why.to_owned());
         self.crash_disks();
+        if self.plan.is_storm {
+            self.lose_connections();
+        }
     }
 
     /// Kills the node if that was to happen at this point; says whether it was.
@@ -380,7 +393,7 @@ impl World {
     pub(super) fn kill_for(&mut self, point: Point) {
         let counts = &mut self.counts;
         let (counter, why) = match point {
-            Point::Write => return self.kill("is killed in the middle of a write"),
+            Point::Write | Point::LargeWrite => return self.kill("is killed in the middle of a write"),
             Point::Durable => (&mut counts.crashes_after_durable, "is killed behind a write"),
             Point::Stored => (&mut counts.crashes_after_snapshot, "is killed behind a snapshot"),
             Point::Trimmed => (&mut counts.crashes_after_trim, "is killed before a segment is removed"),

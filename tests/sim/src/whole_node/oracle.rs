@@ -5,8 +5,10 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use bytes::Bytes;
 use wire::Guuid;
+use yrs::IdSet;
 
 use super::plan::DocumentPlan;
+use super::requests::are_all;
 use super::yjs::Letters;
 use crate::invariants::{Check, Invariant};
 
@@ -29,6 +31,31 @@ pub(super) struct Logged {
     pub(super) content: Option<usize>,
 }
 
+/// What the past of a document was said to be.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Claim {
+    Letters(IdSet),
+    Ops(Vec<Bytes>),
+}
+
+/// What log and store have of a document.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Place {
+    pub(super) ops: Vec<Logged>,
+    pub(super) is_deleted: bool,
+    /// Names and the last op in each.
+    pub(super) versions: Vec<(String, u64)>,
+}
+
+/// How the end of a document stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Deletion {
+    No,
+    Asked,
+    /// It was told to somebody, or it was found to be durable.
+    Done,
+}
+
 #[derive(Clone, Debug)]
 struct Truth {
     name: String,
@@ -37,17 +64,26 @@ struct Truth {
     acknowledged: BTreeSet<Guuid>,
     /// Of an opaque document: the content that somebody was shown in each place.
     shown: BTreeMap<u64, usize>,
+    deletion: Deletion,
+    /// Those that somebody was told are kept.
+    versions: BTreeMap<String, u64>,
+    /// What it was after an op, as somebody was told.
+    pasts: Vec<(u64, Claim)>,
 }
 
 /// Knows all of it.
 #[derive(Clone, Debug)]
 pub(super) struct Oracle {
     contents: Vec<Content>,
-    by_payload: HashMap<Bytes, usize, BuildHasherDefault<DefaultHasher>>,
+    /// By document.
+    by_payload: Vec<HashMap<Bytes, usize, BuildHasherDefault<DefaultHasher>>>,
     documents: Vec<Truth>,
     /// Those of which the stored head was damaged at some time.
     damaged: BTreeSet<usize>,
     pub(super) acknowledged: u64,
+    pub(super) deletions: u64,
+    pub(super) versions: u64,
+    pub(super) pasts: u64,
 }
 
 impl Oracle {
@@ -57,13 +93,19 @@ impl Oracle {
             said: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
             shown: BTreeMap::new(),
+            deletion: Deletion::No,
+            versions: BTreeMap::new(),
+            pasts: Vec::new(),
         };
         Self {
             contents: Vec::new(),
-            by_payload: HashMap::default(),
+            by_payload: vec![HashMap::default(); documents.len()],
             documents: documents.iter().map(truth).collect(),
             damaged: BTreeSet::new(),
             acknowledged: 0,
+            deletions: 0,
+            versions: 0,
+            pasts: 0,
         }
     }
 
@@ -71,7 +113,7 @@ impl Oracle {
     pub(super) fn on_said(&mut self, content: Content) -> usize {
         let number = self.contents.len();
         self.documents[content.document].said.insert(content.op, number);
-        self.by_payload.insert(content.payload.clone(), number);
+        self.by_payload[content.document].insert(content.payload.clone(), number);
         self.contents.push(content);
         number
     }
@@ -85,6 +127,16 @@ impl Oracle {
         &self.contents[number]
     }
 
+    /// How much was said.
+    pub(super) const fn contents_count(&self) -> u64 {
+        self.contents.len() as u64
+    }
+
+    /// One thing that was said.
+    pub(super) fn any_content(&self, number: u64) -> Option<&Content> {
+        self.contents.get(number as usize)
+    }
+
     /// All that was said in a document.
     pub(super) fn contents_of(&self, document: usize) -> impl Iterator<Item = (usize, &Content)> {
         self.contents.iter().enumerate().filter(move |(_, content)| content.document == document)
@@ -92,8 +144,7 @@ impl Oracle {
 
     /// What a payload says that comes from the node.
     pub(super) fn recognise(&self, document: usize, payload: &[u8]) -> Result<usize, (Invariant, String)> {
-        let found = self.by_payload.get(payload).copied();
-        found.filter(|&number| self.contents[number].document == document).ok_or_else(|| {
+        self.by_payload[document].get(payload).copied().ok_or_else(|| {
             let name = &self.documents[document].name;
             (
                 Invariant::ReliableDelivery,
@@ -140,11 +191,88 @@ impl Oracle {
 
     /// A node has read its logs back: nothing that was promised may be missing, and nothing twice. `places` are the
     /// ops by document.
-    pub(super) fn on_recovered(&self, places: &[Vec<Logged>]) -> Check {
-        for (truth, ops) in self.documents.iter().zip(places) {
-            self.check_recovered(truth, ops)?;
+    pub(super) fn on_recovered(&mut self, places: &[Place]) -> Check {
+        for (document, place) in places.iter().enumerate() {
+            if place.is_deleted {
+                self.on_deleted(document)?;
+                continue;
+            }
+            let truth = &self.documents[document];
+            if truth.deletion == Deletion::Done {
+                let seen = format!("{}: it was deleted, and is there again", truth.name);
+                return Err((Invariant::NothingTakenBack, seen));
+            }
+            self.check_recovered(truth, &place.ops)?;
+            self.check_past(truth, place)?;
         }
         Ok(())
+    }
+
+    /// What was said of the past is true.
+    fn check_past(&self, truth: &Truth, place: &Place) -> Check {
+        for (name, sequence) in &truth.versions {
+            let found = place.versions.iter().find(|(found, _)| found == name).map(|(_, sequence)| *sequence);
+            // It may have been moved once more, by somebody who was not told.
+            if found.is_none_or(|found| found < *sequence) {
+                let seen = format!("{}: version {name} of op {sequence} is at {found:?}", truth.name);
+                return Err((Invariant::AcknowledgedKept, seen));
+            }
+        }
+        for (sequence, claim) in &truth.pasts {
+            let ops = place.ops.iter().take(*sequence as usize).filter_map(|op| op.content);
+            let contents = ops.map(|content| &self.contents[content]);
+            let is_true = match claim {
+                Claim::Letters(set) => are_all(contents.filter_map(|content| content.letters), set),
+                Claim::Ops(ops) => contents.map(|content| &content.payload).eq(ops),
+            };
+            if !is_true {
+                let seen = format!("{}: its past at op {sequence} was said to be another", truth.name);
+                return Err((Invariant::StoredWhole, seen));
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody asks for the end of a document.
+    pub(super) fn on_delete_asked(&mut self, document: usize) {
+        let deletion = &mut self.documents[document].deletion;
+        if *deletion == Deletion::No {
+            *deletion = Deletion::Asked;
+        }
+    }
+
+    /// A document is deleted, for ever.
+    pub(super) fn on_deleted(&mut self, document: usize) -> Check {
+        self.check_deleted(document)?;
+        self.deletions += u64::from(self.documents[document].deletion != Deletion::Done);
+        self.documents[document].deletion = Deletion::Done;
+        Ok(())
+    }
+
+    /// Somebody is told that a document is deleted; a crash may take it back.
+    pub(super) fn check_deleted(&self, document: usize) -> Check {
+        let truth = &self.documents[document];
+        if truth.deletion == Deletion::No {
+            let seen = format!("{}: it is deleted, and nobody has asked for that", truth.name);
+            return Err((Invariant::AcknowledgedKept, seen));
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_deleted(&self, document: usize) -> bool {
+        self.documents[document].deletion == Deletion::Done
+    }
+
+    /// Somebody is told that a version is kept.
+    pub(super) fn on_version(&mut self, document: usize, name: &str, sequence: u64) {
+        self.versions += 1;
+        self.documents[document].versions.insert(name.to_owned(), sequence);
+    }
+
+    /// Somebody is told what a document was after an op.
+    pub(super) fn on_past(&mut self, document: usize, sequence: u64, claim: Claim) {
+        self.pasts += 1;
+        self.documents[document].pasts.push((sequence, claim));
     }
 
     fn check_recovered(&self, truth: &Truth, ops: &[Logged]) -> Check {

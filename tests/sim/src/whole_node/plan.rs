@@ -19,7 +19,20 @@ const SHARDS_MAX: u64 = 3;
 /// Clients that edit at most.
 const CLIENTS_MAX: u64 = 12;
 /// Crashes of one world at most.
-const CRASHES_MAX: u64 = 12;
+const CRASHES_MAX: u64 = 24;
+/// Worlds of which the node is killed in the middle of nearly every write, percent.
+const STORMS: u64 = 15;
+/// Clients in them, and ops of each in a document.
+const STORM_CLIENTS_MAX: usize = 3;
+const STORM_OPS_MAX: u32 = 600;
+/// Clients begin, and come back, when the node is there: whoever is not answered waits for long.
+const STORM_START_US: u64 = 5_000;
+/// The longest that a write takes in them.
+const STORM_LATENCY_US_MAX: u64 = 500;
+/// More of the log may wait in them: nothing is refused.
+const STORM_QUEUE_BLOCKS: usize = 400;
+/// From one kill to the next.
+const STORM_INTERVAL_US: usize = 25_000;
 /// The largest op of an ordinary world, and of one with large ops.
 const OP_BYTES_MAX: [u64; 2] = [200, 6_000];
 /// A message must hold a piece of a state.
@@ -42,6 +55,8 @@ pub(super) struct Plan {
     pub(super) store_faults: StoreFaults,
     pub(super) worker: WorkerConfig,
     pub(super) stops: Vec<(Time, Stop)>,
+    /// The node is killed in the middle of nearly every write, and its clients notice at once.
+    pub(super) is_storm: bool,
     pub(super) heal_at: Time,
     /// Whether documents are integrated at the end and compared letter by letter.
     pub(super) integrates: bool,
@@ -61,7 +76,7 @@ pub(super) struct ClientPlan {
     pub(super) parts: Vec<Part>,
     /// Joins, in percent, that go to a shard which does not own the document.
     pub(super) wrong_guesses: u64,
-    /// It says what it has when it joins.
+    /// It says what it has when it joins, and sends nothing again that the node says it has.
     pub(super) tells_vector: bool,
     /// Its process dies, and another one takes its place if so.
     pub(super) dies: Option<(Time, bool)>,
@@ -81,6 +96,10 @@ pub(super) struct Part {
     pub(super) op_bytes_max: u64,
     /// Whether others see that it is here.
     pub(super) is_present: bool,
+    /// When it names a version, and asks for the past.
+    pub(super) asks: Option<Time>,
+    /// When it deletes the document.
+    pub(super) deletes: Option<Time>,
     /// When it leaves.
     pub(super) leaves: Option<Time>,
 }
@@ -117,6 +136,8 @@ pub(super) enum How {
 pub(super) enum Point {
     /// A write of the log is under way.
     Write,
+    /// One of several blocks is.
+    LargeWrite,
     /// It is durable, and nobody was told.
     Durable,
     /// So is a snapshot.
@@ -137,12 +158,30 @@ impl Plan {
             (0..random.between(1, 4)).map(|number| document(random, number)).collect();
         let clients = random.scaled_between(2, CLIENTS_MAX);
         let is_disturbed = random.percent(50);
-        let op_bytes_max = OP_BYTES_MAX[usize::from(random.percent(12))];
+        let op_bytes_max = OP_BYTES_MAX[usize::from(random.percent(25))];
         let mut clients: Vec<ClientPlan> = (0..clients)
             .map(|_| client(random, heal_us, is_disturbed, documents.len(), op_bytes_max))
             .collect();
+        let is_storm = random.percent(STORMS);
+        if is_storm {
+            clients.truncate(STORM_CLIENTS_MAX);
+            clients.iter_mut().for_each(|client| hurry(random, client));
+        }
         clients.push(auditor(heal_us, documents.len()));
-        let log = log(random);
+        let mut log = log(random);
+        let mut sync = sync(random, &log);
+        if is_storm {
+            log.queue_bytes_max += STORM_QUEUE_BLOCKS * BLOCK_BYTES;
+            sync.limits.unacknowledged_ops_max = Limits::default().unacknowledged_ops_max;
+        }
+        let mut faults = DiskFaults::draw(random);
+        if is_storm {
+            faults = DiskFaults {
+                latency_us_max: faults.latency_us_max.min(STORM_LATENCY_US_MAX),
+                stalls: 0,
+                ..faults
+            };
+        }
         Self {
             seed,
             shards,
@@ -150,13 +189,14 @@ impl Plan {
             documents,
             clients,
             transport: transport(random),
-            sync: sync(random, &log),
+            sync,
             log,
             commit_delay_max: Span::from_us(random.pick(&[0, 0, 500, 5_000])),
-            faults: DiskFaults::draw(random),
+            faults,
             store_faults: StoreFaults::draw(random),
             worker: worker(random),
-            stops: stops(random, heal_us),
+            is_storm,
+            stops: if is_storm { storm(random, heal_us) } else { stops(random, heal_us) },
             heal_at: Time::from_us(heal_us),
             integrates: random.percent(30),
         }
@@ -196,6 +236,31 @@ fn client(
     }
 }
 
+/// Busy writers close by: as good as every write has several blocks.
+fn hurry(random: &mut Random, client: &mut ClientPlan) {
+    client.start = Time::from_us(STORM_START_US);
+    client.tells_vector = true;
+    client.network = LinkSpec { delay: Span::from_us(50), ..LinkSpec::default() }.into();
+    for part in &mut client.parts {
+        part.role = Role::Writer;
+        (part.ops, part.burst) = (STORM_OPS_MAX, random.between(10, 40) as u32);
+        part.op_bytes_max = OP_BYTES_MAX[0];
+        part.interval = Span::from_us(random.between(2_000, 20_000));
+        (part.deletes, part.leaves) = (None, None);
+    }
+}
+
+/// Kills in the middle of writes, one after the other.
+fn storm(random: &mut Random, heal_us: u64) -> Vec<(Time, Stop)> {
+    let stop = |at: u64, down: u64| {
+        let stop =
+            Stop { how: How::KillAt(Point::LargeWrite), down: Span::from_us(down), kills_in_recovery: 0 };
+        (Time::from_us(at), stop)
+    };
+    let stops = (0..heal_us).step_by(STORM_INTERVAL_US);
+    stops.map(|at| stop(at + random.below(STORM_INTERVAL_US as u64), random.between(200, 1_000))).collect()
+}
+
 fn auditor(heal_us: u64, documents: usize) -> ClientPlan {
     let part = |document| Part {
         document,
@@ -205,6 +270,8 @@ fn auditor(heal_us: u64, documents: usize) -> ClientPlan {
         interval: Span::ZERO,
         op_bytes_max: 0,
         is_present: false,
+        asks: None,
+        deletes: None,
         leaves: None,
     };
     let link = LinkSpec { delay: Span::from_us(500), ..LinkSpec::default() };
@@ -236,6 +303,8 @@ fn part(random: &mut Random, document: usize, heal_us: u64, op_bytes_max: u64) -
         interval: Span::from_us(random.scaled_between(200, (heal_us / ticks).max(201))),
         op_bytes_max,
         is_present: random.percent(40),
+        asks: (role == Role::Writer && random.percent(25)).then(|| Time::from_us(random.below(heal_us))),
+        deletes: (role == Role::Writer && random.percent(2)).then(|| Time::from_us(random.below(heal_us))),
         leaves: random.percent(8).then(|| Time::from_us(random.below(heal_us))),
     }
 }
@@ -332,14 +401,15 @@ fn stops(random: &mut Random, heal_us: u64) -> Vec<(Time, Stop)> {
     let stops = random.scaled_between(1, CRASHES_MAX);
     let mut stops: Vec<(Time, Stop)> = (0..stops)
         .map(|_| {
-            let how = match random.below(16) {
+            let how = match random.below(20) {
                 0 => How::Drain,
                 1..=2 => How::Kill,
                 3 => How::KillAt(Point::Durable),
                 4..=5 => How::KillAt(Point::Stored),
                 6..=7 => How::KillAt(Point::Trimmed),
                 8 => How::KillAt(Point::Removed),
-                _ => How::KillAt(Point::Write),
+                9..=12 => How::KillAt(Point::Write),
+                _ => How::KillAt(Point::LargeWrite),
             };
             let kills_in_recovery = random.pick(&[0, 0, 0, 1, 3]);
             let down = Span::from_us(random.scaled_between(500, 50_000));

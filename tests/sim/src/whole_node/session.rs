@@ -9,6 +9,7 @@ use yrs::IdSet;
 
 use super::oracle::Oracle;
 use super::plan::Role;
+use super::requests::Requests;
 use super::yjs;
 use crate::invariants::{Check, Invariant};
 
@@ -66,7 +67,7 @@ pub(super) struct Session {
     pub(super) name: String,
     pub(super) kind: DocumentKind,
     pub(super) role: Role,
-    /// It says what it has when it joins.
+    /// It says what it has when it joins, and sends nothing again that the node says it has.
     pub(super) tells_vector: bool,
     pub(super) writer: Guuid,
     pub(super) phase: Phase,
@@ -81,6 +82,9 @@ pub(super) struct Session {
     pub(super) paused_until: Time,
     pub(super) view: View,
     pub(super) is_leaving: bool,
+    pub(super) requests: Requests,
+    /// The document had been deleted before it was joined.
+    joins_deleted: bool,
     /// The node's vector when it opened the document: what it lacks is still to be told.
     pub(super) node_vector: Option<yrs::StateVector>,
     /// What the others announce: clock and state.
@@ -136,6 +140,8 @@ impl Session {
             paused_until: Time::ZERO,
             view: View::default(),
             is_leaving: false,
+            requests: Requests::default(),
+            joins_deleted: false,
             node_vector: None,
             others: BTreeMap::new(),
             presence: OwnPresence { client: presence, clock: 0, is_sent: false },
@@ -156,6 +162,7 @@ impl Session {
                     && self.assembly.is_none()
                     && self.node_vector.is_none()
                     && !self.is_leaving
+                    && self.requests.is_done()
             }
             Phase::Offline(_) | Phase::Joining => false,
         }
@@ -167,10 +174,15 @@ impl Session {
     }
 
     /// The message that joins.
-    pub(super) fn join(&mut self) -> Vec<u8> {
+    pub(super) fn join(&mut self, oracle: &Oracle) -> Vec<u8> {
+        self.joins_deleted = oracle.is_deleted(self.document);
         self.phase = Phase::Joining;
         let resume = self.incarnation.map(|incarnation| ResumePoint { incarnation, sequence: self.seen });
-        let vector = if self.tells_vector { yjs::vector(&self.view.letters) } else { Vec::new() };
+        let vector = if self.tells_vector && self.kind == DocumentKind::Yjs {
+            yjs::vector(&self.view.letters)
+        } else {
+            Vec::new()
+        };
         Client::Join(Join {
             handle: self.handle(),
             kind: self.kind,
@@ -225,6 +237,7 @@ impl Session {
         self.node_vector = None;
         self.others.clear();
         self.presence.is_sent = false;
+        self.requests.rewind();
     }
 
     /// Takes what the node says.
@@ -238,12 +251,22 @@ impl Session {
             return Ok(Effect::None);
         }
         match message {
-            Server::Joined(joined) => return self.handle_joined(joined),
+            Server::Joined(joined) => {
+                if self.joins_deleted {
+                    return Err((
+                        Invariant::NothingTakenBack,
+                        format!("{}: it was deleted, and is open", self.name),
+                    ));
+                }
+                return self.handle_joined(joined);
+            }
             Server::State { bytes, .. } => self.handle_state(bytes)?,
             Server::Op { sequence, payload, .. } => self.handle_op(*sequence, payload, oracle)?,
             Server::Ack { counter, sequence, .. } => self.handle_ack(*counter, *sequence, oracle)?,
             // It was sent before the node had said that it closes the document.
             Server::Reject { code: Code::UnknownHandle, .. } if self.phase == Phase::Joining => {}
+            // What becomes of it is known when the document is closed, or found to be there.
+            Server::Reject { code: Code::DocumentDeleted, .. } => oracle.check_deleted(self.document)?,
             Server::Reject { counter, code, retry_after_ms, text, .. } => {
                 if *retry_after_ms == 0 {
                     return Err(self.wrong(&format!("refuses op {counter} for good: {code}: {text}")));
@@ -264,9 +287,17 @@ impl Session {
             | Server::Versions { .. }
             | Server::Past(_)
             | Server::PastState { .. }
-            | Server::Refused { .. } => return Err(self.wrong("answers what nobody has asked")),
+            | Server::Refused { .. } => self.handle_answer(now, message, oracle)?,
             // It does not heed it: whoever stays is served as well.
             Server::Advice { .. } => {}
+            Server::Error { code: Code::DocumentDeleted, .. } => {
+                // Who has it open is told when it is durable.
+                if self.phase == Phase::Joined {
+                    oracle.on_deleted(self.document)?;
+                }
+                oracle.check_deleted(self.document)?;
+                self.handle_end();
+            }
             Server::Error { code, text, .. } => match code {
                 Code::Draining
                 | Code::Overloaded
@@ -282,7 +313,7 @@ impl Session {
         Ok(Effect::None)
     }
 
-    fn wrong(&self, what: &str) -> (Invariant, String) {
+    pub(super) fn wrong(&self, what: &str) -> (Invariant, String) {
         (Invariant::StatedReason, format!("{}: the node {what}", self.name))
     }
 
@@ -298,6 +329,10 @@ impl Session {
         if self.phase == Phase::Joining {
             self.others.clear();
             self.presence.is_sent = false;
+            if self.tells_vector {
+                let known = |op: &&Unacked| op.counter <= joined.writer_counter;
+                self.sent = self.unacked.iter().take_while(known).count();
+            }
         }
         self.phase = Phase::Joined;
         self.moves = 0;

@@ -62,6 +62,10 @@ impl World {
                     .iter()
                     .filter(|session| session.document == truth.document && session.phase == Phase::Joined);
                 for session in others {
+                    if truth.phase == Phase::Left {
+                        let seen = format!("client {number} has {} open, which is deleted", session.name);
+                        return Some((Invariant::SameForAll, seen));
+                    }
                     let differs = self.find_difference(session, truth).or_else(|| self.find_absent(session));
                     if let Some(differs) = differs {
                         let seen = format!("client {number} in {}: {differs}", session.name);
@@ -149,6 +153,9 @@ impl World {
         else {
             return Ok(());
         };
+        if self.oracle.is_deleted(document) {
+            return Ok(());
+        }
         match truth.kind {
             DocumentKind::Opaque => {
                 let has: std::collections::BTreeSet<usize> = truth.view.places.values().copied().collect();
@@ -170,7 +177,7 @@ impl World {
         }
     }
 
-    /// The same letters make the same text, for all who write.
+    /// What all who write have integrates whole, into the same letters.
     fn check_texts(&self, truth: &Session) -> Check {
         if !self.plan.integrates || self.has_agreed {
             return Ok(());
@@ -187,8 +194,13 @@ impl World {
                     && session.phase == Phase::Joined
                     && session.role == Role::Writer
             });
-            if of_writer.is_some_and(|session| text(session) != expected) {
-                let seen = format!("client {number} has another text in {}", truth.name);
+            if let Some(found) = of_writer.map(text).filter(|found| *found != expected) {
+                let letters = |text: &Option<String>| text.as_ref().map(String::len);
+                let (found, expected) = (letters(&found), letters(&expected));
+                let seen = format!(
+                    "client {number} has other letters in {}: {found:?} letters instead of {expected:?}",
+                    truth.name
+                );
                 return Err((Invariant::SameForAll, seen));
             }
         }

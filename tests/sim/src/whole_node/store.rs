@@ -85,11 +85,16 @@ impl Store {
         Some(document.to_owned())
     }
 
-    /// All that is stored of a document, damaged or not: the head, and every op.
-    pub(super) fn look(&mut self, document: &str) -> (Option<StoredDocument>, Vec<HistoryOp>) {
+    /// All that is stored of a document, damaged or not: the head, every op, the versions.
+    pub(super) fn look(
+        &mut self,
+        document: &str,
+    ) -> (Option<StoredDocument>, Vec<HistoryOp>, Vec<(String, u64)>) {
         let head = self.kept.head(document).expect("without faults");
         let history = self.kept.history(document, 1, usize::MAX).expect("without faults");
-        (head, history)
+        let versions = self.kept.versions(document).expect("without faults");
+        let versions = versions.into_iter().map(|version| (version.name.into(), version.sequence));
+        (head, history, versions.collect())
     }
 
     pub(super) const fn count(&self, counts: &mut NodeCounts) {

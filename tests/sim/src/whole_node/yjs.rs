@@ -99,7 +99,8 @@ pub(super) fn vector_of(vector: &[u8]) -> Option<StateVector> {
     if vector.is_empty() { Some(StateVector::default()) } else { StateVector::decode_v1(vector).ok() }
 }
 
-/// The text that all the updates make; none: one of them cannot be integrated, or waits for another.
+/// The letters that all the updates make, sorted: an update here names no right neighbour, so that their order may
+/// depend on who came first. None: one of them cannot be integrated, or waits for another.
 pub(super) fn integrate<'a>(updates: impl Iterator<Item = &'a [u8]>) -> Option<String> {
     let doc = Doc::with_client_id(1);
     let mut txn = doc.transact_mut();
@@ -110,7 +111,9 @@ pub(super) fn integrate<'a>(updates: impl Iterator<Item = &'a [u8]>) -> Option<S
         return None;
     }
     let text = txn.get_or_insert_text(TEXT);
-    Some(text.get_string(&txn))
+    let mut letters = text.get_string(&txn).into_bytes();
+    letters.sort_unstable();
+    String::from_utf8(letters).ok()
 }
 
 #[cfg(test)]
@@ -125,7 +128,7 @@ mod tests {
         let set = letters_of(&updates[1]).unwrap();
         assert!(second.is_in(&set) && !first.is_in(&set));
         assert_eq!(set, second.set());
-        assert_eq!(integrate(updates.iter().map(Vec::as_slice)).as_deref(), Some("abcXY"));
+        assert_eq!(integrate(updates.iter().map(Vec::as_slice)).as_deref(), Some("XYabc"));
         assert_eq!(integrate(updates[1..].iter().map(Vec::as_slice)), None, "what it follows is missing");
     }
 }
