@@ -53,6 +53,22 @@ pub enum StoreError {
         /// The log beside it.
         wanted: String,
     },
+    /// Durable writes are gone. The log was perhaps trimmed behind them.
+    #[error(
+        "the store in {} has lost writes: {noted} were durable and {found} are there, so its disk has damaged it, or it is an \
+         older copy; restore the node from a backup, or remove {} to go on without what is lost", path.display(),
+        mark.display()
+    )]
+    Lost {
+        /// The store's directory.
+        path: PathBuf,
+        /// Where their number is noted.
+        mark: PathBuf,
+        /// How many were durable.
+        noted: u64,
+        /// How many there are.
+        found: u64,
+    },
     /// The disk has no room left. What is there can still be read.
     #[error("the disk of the store in {} is full: free some space; it is tried again", path.display())]
     DiskFull {

@@ -18,6 +18,7 @@ mod document;
 mod error;
 mod export;
 mod key;
+mod mark;
 mod open;
 mod store;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode};
 use wire::Guuid;
 
 use crate::value::{Kind, Reader, Writer};
@@ -27,6 +27,7 @@ const ROOM_BYTES_MIN: usize = 8 << 20;
 /// A database in the making.
 const NEW_SUFFIX: &str = "new";
 const IDENTITY_KEY: &[u8] = b"identity";
+const WRITES_KEY: &[u8] = b"writes";
 
 /// The open database.
 pub(crate) struct Tables {
@@ -91,6 +92,20 @@ impl Tables {
         let mut reader = Reader::open_as(Kind::Store, "", IDENTITY_KEY, &found.into())?;
         let found = Guuid::from_bytes(reader.array()?);
         if found == log_id { Ok(()) } else { Err(foreign(found.to_string())) }
+    }
+
+    /// How many writes there have been.
+    pub(crate) fn writes(&self, path: &Path) -> Result<u64, StoreError> {
+        let found = self.about.get(WRITES_KEY).map_err(|source| engine_error(path, "read", source))?;
+        let Some(found) = found else { return Ok(0) };
+        Reader::open_as(Kind::Writes, "", WRITES_KEY, &found.into())?.u64()
+    }
+
+    /// Has a batch say how many there have been with it.
+    pub(crate) fn count(&self, batch: &mut OwnedWriteBatch, writes: u64) {
+        let mut value = Writer::new(Kind::Writes, size_of::<u64>());
+        value.u64(writes);
+        batch.insert(&self.about, WRITES_KEY, value.finish(WRITES_KEY));
     }
 }
 

@@ -10,6 +10,7 @@ use wire::Guuid;
 
 use crate::document;
 use crate::key::{self, BaseAt, Chunk};
+use crate::mark;
 use crate::open::{self, Tables};
 use crate::{StoreConfig, StoreError};
 
@@ -24,6 +25,9 @@ pub struct FjallStore {
     /// `None` after it could not be opened again.
     tables: Option<Tables>,
     failure: Option<StoreError>,
+    /// Writes since it was made, and how many of them are noted outside of it.
+    writes: u64,
+    noted: u64,
     pub(crate) cursor: crate::compaction::Cursor,
 }
 
@@ -34,8 +38,10 @@ impl FjallStore {
     /// [`StoreError::Foreign`] when it belongs to another log, and whatever keeps it from being opened.
     pub fn open(path: impl Into<PathBuf>, log_id: Guuid, config: StoreConfig) -> Result<Self, StoreError> {
         let path = path.into();
-        let tables = Some(Tables::open(&path, log_id, &config)?);
-        Ok(Self { path, log_id, config, tables, failure: None, cursor: crate::compaction::Cursor::default() })
+        let tables = Tables::open(&path, log_id, &config)?;
+        let (writes, noted) = count(&path, log_id, &tables)?;
+        let cursor = crate::compaction::Cursor::default();
+        Ok(Self { path, log_id, config, tables: Some(tables), failure: None, writes, noted, cursor })
     }
 
     /// Where it is.
@@ -68,9 +74,12 @@ impl FjallStore {
         }
         // What a failed write left in the engine's journal is cut when it is read again; the lock must be free.
         self.tables = None;
-        match Tables::open(&self.path, self.log_id, &self.config) {
-            Ok(tables) => {
+        let opened = Tables::open(&self.path, self.log_id, &self.config)
+            .and_then(|tables| Ok((count(&self.path, self.log_id, &tables)?, tables)));
+        match opened {
+            Ok(((writes, noted), tables)) => {
                 self.tables = Some(tables);
+                (self.writes, self.noted) = (writes, noted);
                 self.failure = None;
                 true
             }
@@ -81,10 +90,29 @@ impl FjallStore {
         }
     }
 
+    /// Notes outside of the store how much it has to keep, if that is more than before: it is not opened with less.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn note_writes(&mut self) -> Result<(), StoreError> {
+        if self.noted < self.writes {
+            let noted = mark::write(&self.path, self.log_id, self.writes);
+            noted.map_err(open::io_error(&self.path, "write its mark"))?;
+            self.noted = self.writes;
+        }
+        Ok(())
+    }
+
     /// Bytes on the disk.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.tables.as_ref().and_then(|tables| tables.database.disk_space().ok()).unwrap_or(0)
+    }
+
+    /// Bytes of its block cache that are in use.
+    #[must_use]
+    pub fn cache_bytes(&self) -> u64 {
+        self.tables.as_ref().map_or(0, |tables| tables.database.cache_size())
     }
 
     pub(crate) fn tables(&self) -> Result<&Tables, StoreError> {
@@ -103,8 +131,12 @@ impl FjallStore {
         let changes = tables.database.batch().durability(Some(PersistMode::SyncAll));
         let mut batch = Batch { tables, changes };
         fill(&mut batch)?;
+        let writes = self.writes + 1;
+        tables.count(&mut batch.changes, writes);
         let committed = batch.changes.commit();
-        committed.map_err(|source| self.fail(source))
+        committed.map_err(|source| self.fail(source))?;
+        self.writes = writes;
+        Ok(())
     }
 
     /// Notes that a write failed, and why.
@@ -255,6 +287,16 @@ impl FjallStore {
         versions.sort_by_key(|version| version.sequence);
         Ok(versions)
     }
+}
+
+/// How many writes the store has, and how many are noted; fewer is a loss.
+fn count(path: &Path, log_id: Guuid, tables: &Tables) -> Result<(u64, u64), StoreError> {
+    let found = tables.writes(path)?;
+    let noted = mark::read(path, log_id).map_err(open::io_error(path, "read its mark"))?.unwrap_or(0);
+    if noted <= found {
+        return Ok((found, noted));
+    }
+    Err(StoreError::Lost { path: path.to_owned(), mark: mark::path(path), noted, found })
 }
 
 impl DocumentStore for FjallStore {

@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Base = 4,
     Version = 5,
     Store = 6,
+    Writes = 7,
 }
 
 /// A value in the making: [`put`](Self) its fields, then [`finish`](Self::finish).

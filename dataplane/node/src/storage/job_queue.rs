@@ -18,6 +18,10 @@ impl JobQueue {
         self.waiting.push_back(request);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn pop(&mut self) -> Option<Request> {
         let urgent = (0..self.waiting.len()).find(|&index| self.may_go_first(index));
         self.waiting.remove(urgent.unwrap_or(0))

@@ -89,11 +89,17 @@ pub(crate) struct StorageStats {
     pub(crate) tombstones_dropped: u64,
     /// Compaction steps that failed.
     pub(crate) compaction_errors: u64,
+    /// Times that the store's mark could not be written.
+    pub(crate) mark_errors: u64,
+    /// Jobs that wait on the thread.
+    pub(crate) queue: u64,
+    /// Bytes that the engine's cache holds.
+    pub(crate) cache_bytes: u64,
 }
 
 impl StorageStats {
     /// As figures of the shard.
-    pub(crate) fn figures(&self) -> [Figure; 15] {
+    pub(crate) fn figures(&self) -> [Figure; 18] {
         let worker = &self.worker;
         [
             Figure::counter("store_jobs", worker.jobs).help("Jobs done by the storage thread."),
@@ -107,6 +113,11 @@ impl StorageStats {
                 .help("Documents that the CRDT library failed on: from then on they are ops only."),
             Figure::counter("store_updates_integrated", worker.updates_integrated)
                 .help("Updates integrated by the storage thread."),
+            Figure::gauge("store_jobs_queued", self.queue)
+                .help("Jobs that the storage thread has been given and has not begun."),
+            Figure::gauge("store_cache_bytes", self.cache_bytes).help(
+                "Memory of the store's block cache that is in use; `[node.store] cache_bytes` is its limit.",
+            ),
             Figure::gauge("store_materialized_documents", worker.materialized)
                 .help("Integrated documents that the storage thread holds."),
             Figure::gauge("store_materialized_bytes", worker.materialized_bytes)
@@ -120,6 +131,8 @@ impl StorageStats {
                 .help("Bytes of ops that were older than the retention."),
             Figure::counter("store_tombstones_dropped", self.tombstones_dropped)
                 .help("Deleted documents that are no longer remembered."),
+            Figure::counter("store_mark_errors", self.mark_errors)
+                .help("Times that the number of the store's writes could not be noted beside it."),
             Figure::counter("store_compaction_errors", self.compaction_errors)
                 .help("Steps of the retention that failed."),
         ]

@@ -82,11 +82,13 @@ impl Running {
             if let Some(request) = next {
                 self.handle(request);
             } else if self.jobs.is_disconnected() {
+                self.note_writes();
                 return;
             }
             let now = Instant::now();
             self.look_after_store(now, is_idle);
             if now >= self.stats_due {
+                self.note_writes();
                 self.stats_due = now + STATS_INTERVAL;
                 self.tell_stats();
             }
@@ -151,12 +153,19 @@ impl Running {
         }
     }
 
+    /// A store that lost what is trimmed out of the log is recognised by this at the next start.
+    fn note_writes(&mut self) {
+        self.stats.mark_errors += u64::from(self.worker.store().note_writes().is_err());
+    }
+
     /// Figures never take the room that answers need; those that find none are followed by newer ones.
     fn tell_stats(&mut self) {
         if self.reports.len() >= REPORTS_MAX - JOBS_MAX {
             return;
         }
         self.stats.worker = self.worker.stats();
+        self.stats.queue = (self.queue.len() + self.jobs.len()) as u64;
+        self.stats.cache_bytes = self.worker.store().cache_bytes();
         self.stats.disk_bytes = self.worker.store().disk_bytes();
         // The shard looks when it is awake anyway.
         let _ = self.reports.try_push(StorageReport::Stats(Box::new(self.stats.clone())));

@@ -206,3 +206,33 @@ fn a_fault_of_the_library_takes_the_data_or_the_node_with_it() {
     assert_eq!(sequences(&mut rig), (2..=20).collect::<Vec<_>>());
     assert!(rig.machine.documents().all(|document| document.is_quarantined));
 }
+
+#[test]
+fn a_damaged_snapshot_is_served_as_empty_or_takes_others_with_it() {
+    let mut rig = Rig::new(DocumentKind::Yjs);
+    for (key, document) in [(1, "doc"), (2, "other")] {
+        rig.open(key, Access::Write);
+        rig.join_with(key, document, None, &[]);
+        rig.type_text(key, "kept");
+    }
+    rig.durable();
+    rig.machine.handle_log_pressure();
+    rig.pump();
+    assert_eq!(rig.machine.stats().snapshots, 2);
+    rig.worker.store().damage("doc");
+    let with_log = recover(&rig);
+    // All that the log had is stored, and gone from it.
+    rig.log.records.clear();
+    for (mut again, is_needed) in [(with_log, true), (recover(&rig), false)] {
+        for (key, document) in [(3, "doc"), (4, "other")] {
+            again.open(key, Access::Write);
+            again.join_with(key, document, None, &[]);
+        }
+        assert_eq!(again.client(3).errors, [Code::SnapshotDamaged]);
+        assert!(again.client(3).joins.is_empty() && again.client(4).errors.is_empty());
+        assert_eq!(again.client(4).text(), "kept");
+        assert_eq!(again.machine.stats().loads_failed, 1);
+        // What only the log has of it stays there.
+        assert!(!is_needed || again.machine.poll_log_needed() == Some(1));
+    }
+}

@@ -1,20 +1,16 @@
 //! Backups as operators meet them: of a node that serves, restored, damaged, refused.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::support::{BINARY, Dev, ask, typed};
 use serde_json::Value;
-use yrs::updates::decoder::Decode;
-use yrs::{Doc, GetString, ReadTxn, StateVector, Text, Transact, Update};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_aetherflow");
 const KEY: &str = "of-the-operators";
 const DOCUMENTS: u64 = 5;
 const WRITERS: u64 = 3;
@@ -28,76 +24,8 @@ const CONFIG: &str = "[control]\napi_key = \"of-the-operators\"\n\
     [node.store]\nsnapshot_after_ms = 50\nunload_after_ms = 50\n\
     [log]\nlevel = \"warn\"\n";
 
-/// A running `aetherflow dev`; killed when dropped.
-struct Dev {
-    child: Child,
-    ready: Value,
-}
-
-impl Dev {
-    fn start(config: &Path, data_dir: &Path) -> Self {
-        let any = "127.0.0.1:0";
-        let mut command = Command::new(BINARY);
-        command.args(["dev", "--output", "json", "--shards", "1", "--idle-policy", "saver"]);
-        command.args(["--control", any, "--http", any, "--listen", any, "--admin", any, "--config"]);
-        let started = command.arg(config).arg("--data-dir").arg(data_dir).stdout(Stdio::piped()).spawn();
-        let mut child = started.unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-        assert_eq!(ready["event"], "ready");
-        Self { child, ready }
-    }
-
-    fn http(&self) -> String {
-        self.ready["http"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned()
-    }
-
-    fn admin(&self) -> &str {
-        self.ready["admin"].as_str().unwrap()
-    }
-
-    fn text(&self, document: u64) -> String {
-        let path = format!("/v1/documents/doc-{document}?format=update");
-        let (status, update) = ask(&self.http(), "GET", &path, b"");
-        assert_eq!(status, 200);
-        let doc = Doc::new();
-        let text = doc.get_or_insert_text("content");
-        let mut transaction = doc.transact_mut();
-        transaction.apply_update(Update::decode_v1(&update).unwrap()).unwrap();
-        text.get_string(&transaction)
-    }
-
-    /// Documents stored so far.
-    fn snapshots(&self) -> u64 {
-        let metrics = String::from_utf8(ask(&self.http(), "GET", "/metrics", b"").1).unwrap();
-        let line = metrics.lines().find_map(|line| line.strip_prefix("aetherflow_snapshots_total{"));
-        line.and_then(|line| line.rsplit_once(' ')).map_or(0, |(_, value)| value.parse().unwrap())
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn ask(address: &str, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
-    )
-    .unwrap();
-    stream.write_all(body).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let text = String::from_utf8_lossy(&answer);
-    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
-    let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    (status, answer[head + 4..].to_vec())
+fn admin(dev: &Dev) -> &str {
+    dev.ready["admin"].as_str().unwrap()
 }
 
 /// People who write words, each by a client of its own, and what was acknowledged to them.
@@ -119,11 +47,9 @@ impl Writers {
                         return;
                     }
                     let (document, word) = ((writer + number) % DOCUMENTS, format!("<{writer}-{number}>"));
-                    let doc = Doc::with_client_id(1 + writer + WRITERS * number);
-                    doc.get_or_insert_text("content").push(&mut doc.transact_mut(), &word);
-                    let update = doc.transact().encode_state_as_update_v1(&StateVector::default());
+                    let update = typed(1 + writer + WRITERS * number, &word);
                     let path = format!("/v1/documents/doc-{document}");
-                    let (status, answer) = ask(&http, "POST", &path, &update);
+                    let (status, answer) = ask(&http, "POST", &path, &update).unwrap();
                     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
                     acknowledged.lock().unwrap().push((document, word));
                 }
@@ -174,24 +100,24 @@ fn a_backup_taken_under_writes_lacks_an_acknowledged_edit_or_passes_when_it_is_d
     let place = format!("file://{}", dir.path().join("backups").display());
     let dev = Dev::start(&config, &dir.path().join("first"));
 
-    let (status, told) = aetherflow("wrong", &["backup", "create", "--node", dev.admin(), "--to", &place]);
+    let (status, told) = aetherflow("wrong", &["backup", "create", "--node", admin(&dev), "--to", &place]);
     assert_eq!((status, &told["code"]), (2, &Value::from("unauthenticated")), "{told}");
-    let (status, told) = aetherflow(KEY, &["backup", "create", "--node", dev.admin(), "--to", "nowhere"]);
+    let (status, told) = aetherflow(KEY, &["backup", "create", "--node", admin(&dev), "--to", "nowhere"]);
     assert_eq!((status, &told["code"]), (2, &Value::from("refused")), "{told}");
 
     let writers = Writers::begin(&dev.http());
     let deadline = Instant::now() + PATIENCE;
-    while writers.acknowledged().len() < WORDS_BEFORE || dev.snapshots() == 0 {
+    while writers.acknowledged().len() < WORDS_BEFORE || dev.metric("aetherflow_snapshots_total") == 0 {
         assert!(
             Instant::now() < deadline,
             "{} words, {} snapshots",
             writers.acknowledged().len(),
-            dev.snapshots()
+            dev.metric("aetherflow_snapshots_total")
         );
         std::thread::yield_now();
     }
     let before = writers.acknowledged();
-    let (status, created) = aetherflow(KEY, &["backup", "create", "--node", dev.admin(), "--to", &place]);
+    let (status, created) = aetherflow(KEY, &["backup", "create", "--node", admin(&dev), "--to", &place]);
     assert_eq!((status, &created["event"]), (0, &Value::from("created")), "{created}");
     let after = writers.acknowledged();
     writers.end();
@@ -212,7 +138,8 @@ fn a_backup_taken_under_writes_lacks_an_acknowledged_edit_or_passes_when_it_is_d
         "{told}"
     );
     let dev = Dev::start(&config, &second);
-    let texts: Vec<_> = (0..DOCUMENTS).map(|document| dev.text(document)).collect();
+    let texts: Vec<_> =
+        (0..DOCUMENTS).map(|document| dev.text(&format!("doc-{document}")).unwrap()).collect();
     for (document, word) in &before {
         assert!(texts[*document as usize].contains(word), "{word} of doc-{document} is not there");
     }
