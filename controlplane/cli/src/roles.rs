@@ -90,6 +90,7 @@ fn store_config(store: &model::config::NodeStoreConfig) -> node::NodeStoreConfig
     node::NodeStoreConfig {
         snapshot_after: Span::from_ms(u64::from(store.snapshot_after_ms)),
         unload_after: Span::from_ms(u64::from(store.unload_after_ms)),
+        document_memory_bytes: store.document_memory_bytes,
         store: node::StoreConfig {
             cache_bytes: store.cache_bytes,
             history_retention_ms: u64::from(store.history_retention_days) * DAY_MS,

@@ -91,6 +91,8 @@ pub struct NodeStoreConfig {
     pub snapshot_after: Span,
     /// How long a document that nobody uses stays in memory.
     pub unload_after: Span,
+    /// Memory for all documents that are loaded, bytes.
+    pub document_memory_bytes: u64,
     /// How the store is opened, and what it keeps.
     pub store: StoreConfig,
     /// Memory for integrated documents that are likely to be merged again, bytes.
@@ -104,6 +106,7 @@ impl Default for NodeStoreConfig {
         Self {
             snapshot_after: sync.snapshot_after,
             unload_after: sync.unload_after,
+            document_memory_bytes: sync.limits.document_memory_bytes_max,
             store: StoreConfig::default(),
             merge_cache_bytes: worker.materialized_bytes_max,
         }

@@ -11,7 +11,7 @@ use rt::{
     unix_ms,
 };
 use shard::{Report, Shard, ShardConfig};
-use statesync::{DocumentStore, Placement, RecoveredOp, StateSync, SyncConfig, WorkerConfig};
+use statesync::{DocumentStore, Limits, Placement, RecoveredOp, StateSync, SyncConfig, WorkerConfig};
 use wal::{Body, LogConfig, LogWriter, Op, Open, Recovered};
 use wire::limits::{DOCUMENT_ID_BYTES_MAX, OP_BYTES_MAX};
 use wire::sync::DocumentKind;
@@ -139,6 +139,10 @@ impl ShardPlan {
             snapshot_after: self.config.store.snapshot_after,
             unload_after: self.config.store.unload_after,
             log_bytes_max: self.config.log.bytes_max,
+            limits: Limits {
+                document_memory_bytes_max: self.config.store.document_memory_bytes,
+                ..Limits::default()
+            },
             ..SyncConfig::default()
         }
     }

@@ -63,6 +63,11 @@ pub struct Limits {
     pub presence_clients_per_connection_max: usize,
     /// Bytes of their states.
     pub presence_bytes_per_connection_max: usize,
+    /// Bytes of all documents in memory: merged states, ops, writers. At this no more are loaded, and a quarter past it no
+    /// more ops are taken.
+    pub document_memory_bytes_max: u64,
+    /// Bytes that are being sent to single subscribers and were made or read for them: diffs, older ops.
+    pub diff_bytes_max: u64,
     /// Ops that are logged and not durable yet.
     pub unacknowledged_ops_max: usize,
     /// Writers whose last op is remembered for each document.
@@ -155,6 +160,8 @@ impl Default for Limits {
             pending_bytes_max: 1 << 20,
             presence_clients_per_connection_max: 1_024,
             presence_bytes_per_connection_max: 256 << 10,
+            document_memory_bytes_max: 4 << 30,
+            diff_bytes_max: 256 << 20,
             unacknowledged_ops_max: 1 << 18,
             writers_per_document_max: 1 << 16,
             catch_up_bytes_per_tick: 256 << 10,

@@ -84,7 +84,7 @@ impl StateSync {
             }
             if std::mem::take(&mut self.subscriptions[subscription].presence_missed) {
                 for message in self.documents[slot].presence.all_and_gone(slot as u32) {
-                    self.send_presence(subscription, message);
+                    self.send_presence(subscription, message, false);
                 }
             }
             self.list_for_catch_up(subscription);
@@ -215,7 +215,7 @@ impl StateSync {
                     self.subscriptions[subscription].ack_due = true;
                 }
             }
-            What::Presence { subscription } => {
+            What::Presence { subscription, .. } => {
                 if let Some(subscription) = of(subscription, self) {
                     self.subscriptions[subscription].presence_missed = true;
                 }
@@ -261,7 +261,7 @@ impl StateSync {
             if found.content && document.is_merged() {
                 found.known = Known::by(document.sequence, document.vector());
             }
-            return;
+            return self.release_diff(subscription);
         }
         let sequence = catch_up.next;
         let fetched = catch_up.fetched.pop_front();

@@ -76,6 +76,8 @@ pub(crate) struct Document {
     pub(crate) dirty_since: Option<Time>,
     /// The first such op in the log, as the conductor lists it.
     pub(crate) dirty_lsn: Option<u64>,
+    /// What of it is counted in the memory of all.
+    pub(crate) counted_bytes: u64,
     /// When it was used last.
     pub(crate) used: Time,
     /// When the conductor looks after it next.
@@ -108,6 +110,7 @@ impl Document {
             is_thinned: false,
             dirty_since: None,
             dirty_lsn: None,
+            counted_bytes: 0,
             used: Time::ZERO,
             due: None,
         }

@@ -80,6 +80,7 @@ impl StateSync {
     ) -> usize {
         let slot = self.documents.insert(Box::new(Document::new(id, kind, partition, residence)));
         self.document_ids.insert(Box::from(id), slot);
+        self.settle_memory(slot);
         slot
     }
 
@@ -87,6 +88,7 @@ impl StateSync {
     pub(crate) fn unsubscribe(&mut self, now: Time, subscription: usize) {
         let Some(removed) = self.subscriptions.try_remove(subscription) else { return };
         let slot = removed.document;
+        self.forget_diff(subscription, removed.held_diff);
         self.drop_requests(removed.key, removed.handle);
         let document = &mut self.documents[slot];
         document.subscribers.retain(|&other| other != subscription);
@@ -138,6 +140,7 @@ impl StateSync {
         let document = self.documents.remove(slot);
         debug_assert!(document.subscribers.is_empty() && document.jobs == 0, "nobody looks for it");
         self.document_ids.remove(&document.id);
+        self.memory.documents -= document.counted_bytes;
         if let Some(due) = document.due {
             self.documents_due.remove(&(due, slot));
         }

@@ -151,6 +151,11 @@ impl StateSync {
             self.stats.joins_busy += 1;
             return Err((Code::DocumentBusy, "too many documents wait to be loaded: join again later"));
         }
+        self.relieve_memory();
+        if self.is_memory_short() {
+            self.stats.joins_no_memory += 1;
+            return Err((Code::DocumentBusy, "the shard's documents take all memory: join again later"));
+        }
         let slot = self.insert_document(join.document, join.kind, partition, Residence::Loading);
         self.want(slot, Wanted::Load { slot });
         Ok(slot)
@@ -283,6 +288,7 @@ impl StateSync {
             is_listed: false,
             echo_own_until: if answer.is_resumed { 0 } else { self.documents[slot].sequence },
             known: answer.known,
+            held_diff: None,
             refused_counter: None,
             ack_due: false,
             presence_missed: false,
@@ -328,7 +334,7 @@ impl StateSync {
                 self.mark_ack_due(subscription);
             }
             for message in self.documents[slot].presence.all(slot as u32) {
-                self.send_presence(subscription, message);
+                self.send_presence(subscription, message, false);
             }
         }
         self.list_for_catch_up(subscription);
@@ -336,6 +342,7 @@ impl StateSync {
 
     /// Asks for what a subscriber lacks whose next op is no longer kept.
     pub(crate) fn resync(&mut self, subscription: usize) {
+        self.release_diff(subscription);
         let found = &mut self.subscriptions[subscription];
         let (slot, number) = (found.document, found.number);
         let next = found.catch_up.as_ref().map_or(1, |catch_up| catch_up.next);

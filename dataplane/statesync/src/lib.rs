@@ -33,6 +33,7 @@ pub mod jobs;
 mod join;
 mod lookup;
 mod materializer;
+mod memory;
 #[cfg(any(test, feature = "testing"))]
 mod memory_store;
 mod ops;
@@ -82,6 +83,7 @@ pub use worker::{StorageWorker, WorkerConfig, WorkerStats};
 
 use connection::Connection;
 use document::Document;
+use memory::Memory;
 use output::{Queued, What};
 use pending_acks::PendingAcks;
 use requests::{Asked, Request};
@@ -134,6 +136,7 @@ pub struct StateSync {
     jobs_made: u64,
     subscriptions_made: u64,
     waiting_joins: usize,
+    memory: Memory,
     /// What in the log did not fit, until the end of its document is found there.
     misfits: BTreeMap<usize, RecoveryError>,
     requests: Slab<Request>,
@@ -191,6 +194,7 @@ impl StateSync {
             jobs_made: 0,
             subscriptions_made: 0,
             waiting_joins: 0,
+            memory: Memory::default(),
             misfits: BTreeMap::new(),
             requests: Slab::new(),
             requests_made: 0,
@@ -309,6 +313,7 @@ impl StateSync {
         self.advance_clock(now);
         self.look_after_due(now);
         self.shrink();
+        self.relieve_memory();
     }
 
     /// When [`handle_tick`](Self::handle_tick) is next wanted.
@@ -336,6 +341,8 @@ impl StateSync {
             documents_dirty: self.dirty.len() as u64,
             jobs_waiting: (self.wanted.len() + self.snapshots_wanted.len() + self.in_flight.len()) as u64,
             joins_waiting: self.waiting_joins as u64,
+            document_memory_bytes: self.memory.documents,
+            diff_bytes: self.memory.diffs,
             ops_unacknowledged: self.pending_acks.len() as u64,
             sessions: self.sessions.len() as u64,
             requests_waiting: self.requests.len() as u64,

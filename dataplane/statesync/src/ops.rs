@@ -10,6 +10,7 @@ use wire::{Code, Guuid};
 
 use crate::config::DELETIONS_PART;
 use crate::document::Residence;
+use crate::memory::TAIL_OP_BYTES;
 use crate::pending_acks::PendingAck;
 use crate::tail::NewOp;
 use crate::yjs::check_update;
@@ -143,6 +144,13 @@ impl StateSync {
         if payload.len() > limits.op_bytes_max {
             let text = format!("op of {} bytes is over the limit of {}", payload.len(), limits.op_bytes_max);
             return Err((Code::OpTooLarge, Cow::Owned(text)));
+        }
+        self.relieve_memory();
+        if self.is_memory_spent() {
+            self.stats.ops_no_memory += 1;
+            self.want_snapshot(slot, true);
+            let text = "the shard's documents take all memory: send the op again later";
+            return Err(refuse(Code::DocumentBusy, text));
         }
         let document = &mut self.documents[slot];
         self.ranges.clear();
@@ -298,6 +306,9 @@ impl StateSync {
         let document = &mut self.documents[slot];
         let sequence = document.sequence + 1;
         document.tail.push(op, limits.tail_bytes_max);
+        let taken_bytes = op.payload.len() as u64 + TAIL_OP_BYTES;
+        document.counted_bytes += taken_bytes;
+        self.memory.documents += taken_bytes;
         document.sequence = sequence;
         document.grown_bytes += op.payload.len() as u64;
         let (progress, forgotten) =

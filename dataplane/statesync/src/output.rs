@@ -48,7 +48,7 @@ pub(crate) enum What {
     /// Made again.
     Ack { subscription: usize },
     /// Made again, with all who are here.
-    Presence { subscription: usize },
+    Presence { subscription: usize, is_for_many: bool },
     /// Tells the caller to close.
     Close(Code, &'static str),
 }
@@ -57,9 +57,9 @@ impl What {
     /// Whether what is sent to others goes before it.
     pub(crate) const fn can_wait(self) -> bool {
         match self {
-            Self::Op { is_for_many, .. } => is_for_many,
+            Self::Op { is_for_many, .. } | Self::Presence { is_for_many, .. } => is_for_many,
             Self::KeptOp { .. } | Self::State { .. } | Self::Past { .. } => true,
-            Self::Control | Self::Ack { .. } | Self::Presence { .. } | Self::Close(..) => false,
+            Self::Control | Self::Ack { .. } | Self::Close(..) => false,
         }
     }
 }

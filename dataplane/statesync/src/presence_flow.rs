@@ -4,7 +4,7 @@ use bytes::Bytes;
 use wire::sync::{Channel, PresenceEntry, Server};
 use wire::{Code, Time};
 
-use crate::config::PRESENCE_OVER_LIMIT_RETRY;
+use crate::config::{PRESENCE_OVER_LIMIT_RETRY, SUBSCRIBERS_FEW};
 use crate::output::{Queued, What};
 use crate::presence::Verdict;
 use crate::{StateSync, SubscriberKey};
@@ -83,17 +83,18 @@ impl StateSync {
         let Some(document) = self.documents.get_mut(slot) else { return };
         for message in document.presence.broadcast(now, slot as u32) {
             self.stats.presence_broadcasts += 1;
+            let is_for_many = self.documents[slot].subscribers.len() > SUBSCRIBERS_FEW;
             for at in 0..self.documents[slot].subscribers.len() {
                 let subscription = self.documents[slot].subscribers[at];
-                self.send_presence(subscription, message.clone());
+                self.send_presence(subscription, message.clone(), is_for_many);
             }
         }
     }
 
     /// All of it goes one way: who is here must not come after who has gone since.
-    pub(crate) fn send_presence(&mut self, subscription: usize, message: Bytes) {
+    pub(crate) fn send_presence(&mut self, subscription: usize, message: Bytes, is_for_many: bool) {
         let (to, channel) = (self.subscriptions[subscription].key, Channel::Presence);
-        let what = What::Presence { subscription };
+        let what = What::Presence { subscription, is_for_many };
         self.outputs.push_back(Queued { to, channel, message, what });
     }
 }

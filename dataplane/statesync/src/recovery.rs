@@ -171,6 +171,7 @@ impl StateSync {
                 document.residence = Residence::Gone;
             }
             document.fill(stored);
+            self.settle_memory(slot);
         }
         Ok(slot)
     }

@@ -27,6 +27,8 @@ counters! {
         joins_waited,
         /// Joins refused because too many wait.
         joins_busy,
+        /// Joins refused because the documents in memory take as much of it as they may.
+        joins_no_memory,
         /// Documents read from the store, those included that it does not know.
         loads,
         /// Documents that could not be read from the store.
@@ -37,6 +39,10 @@ counters! {
         snapshots_failed,
         /// Documents that left memory because nobody used them.
         unloads,
+        /// Those of them that left early because memory was short.
+        unloads_pressed,
+        /// Subscribers closed because they did not take what was made for them while that took all the memory for it.
+        diffs_shed,
         /// Documents deleted.
         documents_deleted,
         /// Requests to delete a document, to name a version or to read the past.
@@ -79,6 +85,8 @@ counters! {
         ops_over_blocks,
         /// Those of them that would have waited, with too many others, for updates that are missing.
         ops_over_pending,
+        /// Ops refused because the documents in memory take more of it than they may.
+        ops_no_memory,
         /// Op messages queued to subscribers.
         ops_broadcast,
         /// Acknowledgements queued.
@@ -130,6 +138,10 @@ counters! {
         joins_waiting,
         /// Requests that are not answered yet.
         requests_waiting,
+        /// Bytes of the documents in memory.
+        document_memory_bytes,
+        /// Bytes that are being sent to single subscribers and were made or read for them.
+        diff_bytes,
         /// Ops that are not durable yet.
         ops_unacknowledged,
     }

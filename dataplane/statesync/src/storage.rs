@@ -201,6 +201,7 @@ impl StateSync {
             }
             (InFlightKind::Load, _) => self.remove(slot),
         }
+        self.relieve_of(slot);
         if self.documents.contains(slot) {
             self.remove_if_vacant(slot);
         }
@@ -221,6 +222,7 @@ impl StateSync {
             document.fill(*stored);
             let due = now + self.config.unload_after;
             self.look_after(slot, due);
+            self.settle_memory(slot);
         }
         self.resume_waiting(now, slot);
     }
@@ -238,6 +240,8 @@ impl StateSync {
                 self.stats.snapshots += 1;
                 self.stats.quarantined += u64::from(quarantined && !document.is_quarantined);
                 document.take_snapshot(base, sequence, quarantined, keep_bytes);
+                self.settle_memory(slot);
+                let document = &self.documents[slot];
                 let first = document.tail.get(document.stored_sequence + 1).map(|op| op.lsn);
                 self.mark_dirty_from(slot, first);
                 let due = now + self.config.unload_after;
@@ -276,6 +280,7 @@ impl StateSync {
                 found.known = Known::by(sequence, vector.clone());
                 found.catch_up = Some(CatchUp::state(state, sequence + 1));
                 self.announce(subscription, &vector, state_bytes);
+                self.hold_diff(subscription, state_bytes as usize);
             }
             JobDone::Failed { code: Code::Quarantined, .. } => self.answer_unmerged(subscription, awaited),
             JobDone::Failed { code, text } => self.expel(subscription, code, &text),
@@ -314,8 +319,10 @@ impl StateSync {
         catch_up.awaited = None;
         match done {
             JobDone::Ops(ops) if is_from(&ops, catch_up.next) => {
+                let bytes = ops.iter().map(|op| op.payload.len()).sum();
                 catch_up.fetched = ops.into();
                 self.list_for_catch_up(subscription);
+                self.hold_diff(subscription, bytes);
             }
             JobDone::Failed { code, text } => self.expel(subscription, code, &text),
             _ => {
@@ -399,6 +406,7 @@ impl StateSync {
                 self.remove(slot);
             } else {
                 document.rest();
+                self.settle_memory(slot);
             }
         }
     }

@@ -7,6 +7,7 @@ use wire::{Access, Guuid, Time};
 
 use crate::connection::SubscriberKey;
 use crate::jobs::HistoryOp;
+use crate::memory::HeldDiff;
 
 /// What a subscriber waits for before anything more of the document is sent to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +69,8 @@ pub(crate) struct Subscription {
     /// Its own ops up to this one are sent too: a client that starts anew has none of them.
     pub(crate) echo_own_until: u64,
     pub(crate) known: Known,
+    /// What is being sent that was made for it alone.
+    pub(crate) held_diff: Option<HeldDiff>,
     /// An op that was refused for the moment: none after it is taken before it, lest the order of a writer's
     /// ops be lost and the op itself later be taken for a duplicate.
     pub(crate) refused_counter: Option<u64>,

@@ -102,6 +102,11 @@ impl Tail {
         self.bytes
     }
 
+    /// How many are kept.
+    pub(crate) fn len(&self) -> u64 {
+        self.last + 1 - self.first()
+    }
+
     /// Bytes of the kept ops up to `sequence`.
     pub(crate) fn bytes_through(&self, sequence: u64) -> usize {
         let of = |chunk: &Chunk| {

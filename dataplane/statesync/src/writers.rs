@@ -59,7 +59,7 @@ impl Writers {
         few.chain(many.map(|(&writer, progress)| (writer, progress)))
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.many.as_ref().map_or(self.few.len(), |many| many.len())
     }
 

@@ -399,6 +399,7 @@ mod tests {
                     "admin",
                     "snapshot_after_ms",
                     "unload_after_ms",
+                    "document_memory_bytes",
                     "cache_bytes",
                     "merge_cache_bytes",
                     "history_retention_days",

@@ -3,6 +3,8 @@
 use super::error::ConfigError;
 use super::reader::Section;
 
+/// What all documents of a shard may hold: from a test's to a large machine's.
+const DOCUMENT_MEMORY_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 40;
 /// What a shard's store may hold in memory of what was read last.
 const CACHE_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 30;
 /// Integrated documents that a storage thread holds for its next job.
@@ -21,6 +23,8 @@ pub struct NodeStoreConfig {
     pub snapshot_after_ms: u32,
     /// How long a document that nobody uses stays in memory.
     pub unload_after_ms: u32,
+    /// Memory for all documents that are loaded, by shard.
+    pub document_memory_bytes: u64,
     /// Memory for what was read last, by shard.
     pub cache_bytes: u64,
     /// Memory for integrated documents that are likely to be merged again, by shard.
@@ -38,6 +42,7 @@ impl Default for NodeStoreConfig {
         Self {
             snapshot_after_ms: 30_000,
             unload_after_ms: 60_000,
+            document_memory_bytes: 4 << 30,
             cache_bytes: 32 << 20,
             merge_cache_bytes: 256 << 20,
             history_retention_days: 30,
@@ -51,6 +56,7 @@ impl NodeStoreConfig {
     pub(super) fn read(&mut self, mut section: Section<'_>) -> Result<(), ConfigError> {
         section.integer("snapshot_after_ms", &mut self.snapshot_after_ms, AFTER_MS)?;
         section.integer("unload_after_ms", &mut self.unload_after_ms, AFTER_MS)?;
+        section.integer("document_memory_bytes", &mut self.document_memory_bytes, DOCUMENT_MEMORY_BYTES)?;
         section.integer("cache_bytes", &mut self.cache_bytes, CACHE_BYTES)?;
         section.integer("merge_cache_bytes", &mut self.merge_cache_bytes, MERGE_CACHE_BYTES)?;
         let days = 0..=RETENTION_DAYS_MAX;

@@ -5,6 +5,7 @@ mod converge;
 mod deletion;
 mod hostile;
 mod joins;
+mod memory;
 mod opaque;
 mod ops;
 mod presence;

@@ -148,3 +148,36 @@ fn presence_brings_content_or_edits() {
     rig.op(1, 1, &[0, 0]);
     assert_eq!(rig.client(1).rejects, [(1, Code::Forbidden)]);
 }
+
+#[test]
+fn a_tick_costs_an_encoding_for_each_subscriber_or_goes_before_the_answers_to_others() {
+    use crate::config::SUBSCRIBERS_FEW;
+    let mut rig = Rig::new(DocumentKind::Yjs);
+    let count = SUBSCRIBERS_FEW as u8 + 1;
+    for key in 0..count {
+        rig.open(key, Access::Presence);
+        join_presence(&mut rig, key);
+        rig.presence(key, u64::from(key), 1, b"here");
+        rig.later(100);
+    }
+    let before = rig.machine.stats().presence_broadcasts;
+    for clock in 2..12 {
+        for key in 0..count {
+            let entries = vec![PresenceEntry { client: u64::from(key), clock, state: b"moves" }];
+            let message = Client::Presence { handle: HANDLE, entries }.to_vec();
+            let from = SubscriberKey::alone(u64::from(key));
+            rig.machine.handle_message(rig.now, from, Channel::Presence, &message, &mut rig.log);
+        }
+    }
+    rig.now += SyncConfig::default().presence_tick;
+    rig.machine.handle_tick(rig.now);
+    assert_eq!(rig.machine.stats().presence_broadcasts - before, 2, "the first at once, the rest in a tick");
+    let mut messages = BTreeSet::new();
+    let mut sent = 0;
+    while let Some(Output::Send { message, can_wait, .. }) = rig.machine.poll_output() {
+        assert!(can_wait);
+        messages.insert(message.as_ptr() as usize);
+        sent += 1;
+    }
+    assert_eq!((sent, messages.len()), (2 * usize::from(count), 2));
+}
