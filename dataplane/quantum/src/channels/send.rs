@@ -156,6 +156,9 @@ impl SendChannels {
     /// Writes messages, as many as fit: the most important channels first, and of those of one priority what was
     /// lost before what is new.
     pub(crate) fn write(&mut self, packet: &mut Packet<'_, '_>) -> WrittenMessages {
+        if let Some(only) = self.only_unsent() {
+            return self.write_only(only, packet);
+        }
         let mut written = [false; Channel::COUNT];
         if let Some(overdue) = self.turns.overdue()
             && let Some(channel) = &mut self.channels[overdue as usize]
@@ -180,6 +183,26 @@ impl SendChannels {
         }
         let is_protected = |channel: Channel| written[channel as usize] && channel.is_protected();
         WrittenMessages { any, is_protected: Channel::ALL.into_iter().any(is_protected) }
+    }
+
+    /// The channel that has something to send, if no other has: nearly always there is one.
+    fn only_unsent(&self) -> Option<Channel> {
+        let is_unsent = |channel: &Channel| {
+            self.channels[*channel as usize].as_ref().is_some_and(|found| found.has_unsent())
+        };
+        let mut unsent = Channel::ALL.into_iter().filter(is_unsent);
+        let only = unsent.next()?;
+        unsent.next().is_none().then_some(only)
+    }
+
+    fn write_only(&mut self, only: Channel, packet: &mut Packet<'_, '_>) -> WrittenMessages {
+        let Some(found) = &mut self.channels[only as usize] else { return WrittenMessages::default() };
+        let any = found.write_lost(packet) | found.write_new(packet);
+        if any {
+            // Nobody waits.
+            self.turns = Turns::default();
+        }
+        WrittenMessages { any, is_protected: any && only.is_protected() }
     }
 
     fn note_turns(&mut self, written: &[bool; Channel::COUNT], connection_credit: &SendCredit) {

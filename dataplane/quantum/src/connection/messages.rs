@@ -137,6 +137,9 @@ impl Connection {
 
     /// Counts what has become of messages, and releases their memory.
     pub(super) fn settle_tally(&mut self, tally: Tally) {
+        if tally == Tally::default() {
+            return;
+        }
         self.stats.messages_expired += tally.expired;
         self.stats.messages_cancelled += tally.cancelled;
         self.stats.messages_replaced += tally.replaced;

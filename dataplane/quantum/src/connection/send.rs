@@ -181,12 +181,14 @@ impl Connection {
 
     fn transmit_data(&mut self, now: Time, buffer: &mut [u8], is_train: bool) -> Option<usize> {
         self.expire_messages(now);
-        let may_send = self.may_send(now);
-        if !may_send && self.has_messages() {
+        let has_messages = self.has_messages();
+        let has_data = has_messages || self.has_signs();
+        let may_send = self.may_send(now, has_data);
+        if !may_send && has_messages {
             self.note_backlog(now);
         }
         let is_path_due = self.is_path_frame_due();
-        let is_wanted = is_path_due || self.acks.is_due(now) || (may_send && self.has_data());
+        let is_wanted = is_path_due || self.acks.is_due(now) || (may_send && has_data);
         let room = self.datagram_room(buffer);
         if !is_wanted || room < DATAGRAM_BYTES_MIN {
             return None;
@@ -196,7 +198,7 @@ impl Connection {
         if self.is_closed() {
             return None;
         }
-        let may_protect = may_send && !is_path_due && self.has_messages();
+        let may_protect = may_send && !is_path_due && has_messages;
         let symbol = self.next_symbol(now).filter(|_| may_protect);
         let room = if symbol.is_some() { room.min(self.datagram_bytes - REPAIR_EXCESS_BYTES) } else { room };
         let retransmitted_before = self.stats.bytes_retransmitted;
@@ -229,12 +231,12 @@ impl Connection {
 
     /// Whether what asks for an acknowledgement may leave: for new data the window and the pacer must allow it
     /// (`PROTOCOL.md`, sections "Loss and congestion" and "Pacing").
-    fn may_send(&mut self, now: Time) -> bool {
+    fn may_send(&mut self, now: Time, has_data: bool) -> bool {
         if self.loss.probes_due() > 0 {
             return true;
         }
         let in_flight = self.sent.in_flight_bytes() + self.datagram_bytes as u64;
-        if in_flight > self.controller.window_bytes() || !self.has_data() {
+        if !has_data || in_flight > self.controller.window_bytes() {
             return false;
         }
         let pace = Pace {

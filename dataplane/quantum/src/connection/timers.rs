@@ -20,15 +20,20 @@ impl Connection {
                 times.into_iter().flatten().min()
             }
             State::Handshaking | State::Established => {
-                let loss = self.loss.timeout(&self.sent, self.probe_timeout());
-                let keys = self.keys.as_ref().and_then(PhasedKeys::timeout);
-                let acks = self.acks.deadline();
-                let pacer = self.pacer.resume_at();
-                let idle = Some(self.idle_at());
-                let ids = self.ids.as_ref().and_then(|ids| ids.timeout());
-                let life = [self.deadline, idle, self.keep_alive_at(), self.path_timeout(), keys, ids];
-                let first = [loss, acks, pacer, self.fec_timeout(), self.finish_timeout()];
-                first.into_iter().chain(life).flatten().min()
+                let probe_timeout = self.probe_timeout();
+                let mut first = self.idle_after(probe_timeout);
+                let mut limit = |at: Option<Time>| first = at.map_or(first, |at| first.min(at));
+                limit(self.loss.timeout(&self.sent, probe_timeout));
+                limit(self.acks.deadline());
+                limit(self.pacer.resume_at());
+                limit(self.fec_timeout());
+                limit(self.deadline);
+                limit(self.keep_alive_at());
+                limit(self.keys.as_ref().and_then(PhasedKeys::timeout));
+                limit(self.ids.as_ref().and_then(|ids| ids.timeout()));
+                limit(self.path_timeout());
+                limit(self.finish_timeout());
+                Some(first)
             }
         }
     }
@@ -106,9 +111,12 @@ impl Connection {
     }
 
     fn idle_at(&self) -> Time {
+        self.idle_after(self.probe_timeout())
+    }
+
+    fn idle_after(&self, probe_timeout: Span) -> Time {
         // As long as at least a few probe timeouts, or a path that is slow would count as dead.
-        let timeout = self.idle_timeout.max(self.probe_timeout().times(3));
-        self.last_received + timeout
+        self.last_received + self.idle_timeout.max(probe_timeout.times(3))
     }
 
     fn keep_alive_at(&self) -> Option<Time> {
