@@ -266,8 +266,11 @@ impl StateSync {
             Stage::Storing(sequence) if found.slot == slot => Some(sequence),
             _ => None,
         };
-        let ids: Vec<_> = self.requests.iter().filter_map(|(id, found)| Some((id, waits(found)?))).collect();
-        for (id, sequence) in ids {
+        let waiting = self.requests.iter().filter_map(|(id, found)| Some((found.number, id, waits(found)?)));
+        // In the order in which they were asked: of two versions of one name the later one stays.
+        let mut ids: Vec<_> = waiting.collect();
+        ids.sort_unstable();
+        for (_, id, sequence) in ids {
             let found = &mut self.requests[id];
             if !is_stored {
                 let (key, handle, request) = (found.key, found.handle, found.request);

@@ -212,8 +212,8 @@ impl Oracle {
     fn check_past(&self, truth: &Truth, place: &Place) -> Check {
         for (name, sequence) in &truth.versions {
             let found = place.versions.iter().find(|(found, _)| found == name).map(|(_, sequence)| *sequence);
-            // It may have been moved once more, by somebody who was not told.
-            if found.is_none_or(|found| found < *sequence) {
+            // It may have been moved since, also back: by a request that came before, and was not answered.
+            if found.is_none() {
                 let seen = format!("{}: version {name} of op {sequence} is at {found:?}", truth.name);
                 return Err((Invariant::AcknowledgedKept, seen));
             }

@@ -165,7 +165,7 @@ impl Plan {
         let is_storm = random.percent(STORMS);
         if is_storm {
             clients.truncate(STORM_CLIENTS_MAX);
-            clients.iter_mut().for_each(|client| hurry(random, client));
+            clients.iter_mut().for_each(|client| hurry(random, client, heal_us));
         }
         clients.push(auditor(heal_us, documents.len()));
         let mut log = log(random);
@@ -237,7 +237,7 @@ fn client(
 }
 
 /// Busy writers close by: as good as every write has several blocks.
-fn hurry(random: &mut Random, client: &mut ClientPlan) {
+fn hurry(random: &mut Random, client: &mut ClientPlan, heal_us: u64) {
     client.start = Time::from_us(STORM_START_US);
     client.tells_vector = true;
     client.network = LinkSpec { delay: Span::from_us(50), ..LinkSpec::default() }.into();
@@ -245,7 +245,8 @@ fn hurry(random: &mut Random, client: &mut ClientPlan) {
         part.role = Role::Writer;
         (part.ops, part.burst) = (STORM_OPS_MAX, random.between(10, 40) as u32);
         part.op_bytes_max = OP_BYTES_MAX[0];
-        part.interval = Span::from_us(random.between(2_000, 20_000));
+        // They last until the end of the faults.
+        part.interval = Span::from_us(heal_us / u64::from(part.ops / part.burst));
         (part.deletes, part.leaves) = (None, None);
     }
 }
