@@ -91,6 +91,21 @@ struct Unsynced {
     landed: Option<((u32, usize), [u8; SECTOR_BYTES])>,
 }
 
+impl Unsynced {
+    /// Whether it went where it belongs.
+    fn is_in_place(&self) -> bool {
+        self.landed.is_some_and(|(to, _)| to == self.place)
+    }
+}
+
+/// A sector that was reported as written and is not where it belongs.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    place: (u32, usize),
+    /// The segment where it went instead; none: nowhere.
+    stray: Option<u32>,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Segment {
     there: Vec<u8>,
@@ -105,10 +120,9 @@ pub(crate) struct Disk {
     unsynced: Vec<Unsynced>,
     faults: DiskFaults,
     random: Random,
-    /// The last write that ended, if the disk has not done it: nobody could tell that from a write that never was,
-    /// so it is lost only once another one follows.
-    lost_last: Vec<(u32, usize)>,
-    is_losing: bool,
+    /// The last write that ended, if the disk has not done it, or elsewhere. Without a trace nobody could tell that
+    /// from a write that never was, so it is lost only once another one follows.
+    missing_last: Vec<Missing>,
     interruption: Option<Interruption>,
     counts: DiskCounts,
 }
@@ -121,8 +135,7 @@ impl Disk {
             unsynced: Vec::new(),
             faults,
             random,
-            lost_last: Vec::new(),
-            is_losing: false,
+            missing_last: Vec::new(),
             interruption: None,
             counts: DiskCounts::default(),
         }
@@ -177,27 +190,26 @@ impl Disk {
     /// Takes a segment away, durably.
     pub(crate) fn remove(&mut self, segment: u32) {
         self.segments.remove(&segment);
-        self.lost_last.retain(|(lost, _)| *lost != segment);
+        self.missing_last.retain(|missing| missing.place.0 != segment);
     }
 
     /// Begins to write whole blocks. They are on the disk once [`sync`](Storage::sync) is called; before, a crash takes
     /// any of them.
     pub(crate) fn begin_write(&mut self, segment: u32, offset: u64, bytes: &[u8]) -> WriteFate {
         let fate = self.faults.write_fate(&mut self.random);
-        self.is_losing = fate.result.is_ok() && self.random.percent(self.faults.lost);
-        let elsewhere =
-            (fate.result.is_ok() && !self.is_losing && self.random.percent(self.faults.misdirected))
-                .then(|| self.wrong_place(segment, offset as usize, bytes.len()))
-                .flatten();
+        let is_lost = fate.result.is_ok() && self.random.percent(self.faults.lost);
+        let elsewhere = (fate.result.is_ok() && !is_lost && self.random.percent(self.faults.misdirected))
+            .then(|| self.wrong_place(segment, offset as usize, bytes.len()))
+            .flatten();
         let counts = &mut self.counts;
         counts.stalls += u64::from(fate.latency.as_us() > self.faults.latency_us_max);
         counts.io_errors += u64::from(fate.result.is_err());
-        counts.lost += u64::from(self.is_losing);
+        counts.lost += u64::from(is_lost);
         counts.misdirected += u64::from(elsewhere.is_some());
         for (index, sector) in bytes.chunks_exact(SECTOR_BYTES).enumerate() {
             let place = (segment, offset as usize + index * SECTOR_BYTES);
             let landing = match elsewhere {
-                _ if self.is_losing => None,
+                _ if is_lost => None,
                 Some((segment, at)) => Some((segment, at + index * SECTOR_BYTES)),
                 None => Some(place),
             };
@@ -236,32 +248,40 @@ impl Disk {
         before
     }
 
-    /// The node is killed, or the power fails: of what is not synced some arrives and some does not.
+    /// The node is killed, or the power fails: of what is not synced some arrives and some does not. What goes nowhere
+    /// or elsewhere was never promised: a disk without defects need not have it either.
     pub(crate) fn crash(&mut self) -> CrashReport {
         self.interruption = None;
         let tear = tear::Tear::draw(&mut self.random, self.unsynced.len());
         let (mut sectors, mut kept) = (0, 0);
         let unsynced = std::mem::take(&mut self.unsynced);
-        for (index, Unsynced { place, before, landed }) in unsynced.into_iter().enumerate().rev() {
+        for (index, write) in unsynced.into_iter().enumerate().rev() {
+            let is_in_place = write.is_in_place();
+            let Unsynced { place, before, landed } = write;
             let meant = &self.segments[&place.0].meant[place.1..place.1 + SECTOR_BYTES];
             let is_changed = usize::from(*meant != before);
             sectors += is_changed;
-            if tear.keeps(index) {
+            let is_kept = tear.keeps(index);
+            if is_kept && is_in_place {
                 kept += is_changed;
                 continue;
             }
             self.exchange(place, &before, |found| &mut found.meant);
-            if let Some((to, before)) = landed.filter(|(to, _)| self.segments.contains_key(&to.0)) {
+            let undone = landed.filter(|(to, _)| !is_kept && self.segments.contains_key(&to.0));
+            if let Some((to, before)) = undone {
                 self.exchange(to, &before, |found| &mut found.there);
             }
         }
-        self.find_lost();
+        self.find_missing();
         CrashReport { sectors, kept, unit_sectors: tear.unit_sectors() }
     }
 
-    /// Does the last write after all, if it was lost.
-    fn find_lost(&mut self) {
-        for (segment, at) in std::mem::take(&mut self.lost_last) {
+    /// Does the last write after all, if it is missing and has left no trace.
+    fn find_missing(&mut self) {
+        for Missing { place: (segment, at), stray } in std::mem::take(&mut self.missing_last) {
+            if stray.is_some_and(|stray| self.segments.contains_key(&stray)) {
+                continue;
+            }
             if let Some(Segment { there, meant }) = self.segments.get_mut(&segment) {
                 there[at..at + SECTOR_BYTES].copy_from_slice(&meant[at..at + SECTOR_BYTES]);
             }
@@ -352,11 +372,10 @@ impl Storage for Disk {
         self.unsynced = rest;
         let synced: Vec<Unsynced> = synced;
         if !synced.is_empty() {
-            self.lost_last = if std::mem::take(&mut self.is_losing) {
-                synced.iter().map(|found| found.place).collect()
-            } else {
-                Vec::new()
-            };
+            let missing = synced.iter().filter(|found| !found.is_in_place());
+            let stray = |found: &Unsynced| found.landed.map(|((segment, _), _)| segment);
+            self.missing_last =
+                missing.map(|found| Missing { place: found.place, stray: stray(found) }).collect();
         }
         Ok(())
     }

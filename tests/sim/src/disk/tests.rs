@@ -64,3 +64,50 @@ fn the_last_write_is_lost_where_nobody_could_tell() {
     disk.crash();
     assert!(!disk.is_damaged());
 }
+
+#[test]
+fn a_good_copy_holds_what_a_crash_took() {
+    for (number, fault) in [
+        DiskFaults { lost: 100, ..DiskFaults::default() },
+        DiskFaults { misdirected: 100, ..DiskFaults::default() },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for seed in 0..50 {
+            let mut disk = disk(fault, 100 * number as u64 + seed);
+            disk.begin_write(0, 0, &vec![1; 4 * BLOCK_BYTES]);
+            disk.crash();
+            disk.heal();
+            let mut there = vec![0; 16 * BLOCK_BYTES];
+            disk.read(0, 0, &mut there).unwrap();
+            if there.contains(&1) {
+                // It went there after all.
+                continue;
+            }
+            // The log goes on in the place of what never was.
+            write(&mut disk, 0, 2);
+            disk.restore();
+            disk.read(0, 0, &mut there).unwrap();
+            assert!(!there.contains(&1), "{fault:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_last_write_went_into_a_segment_that_is_gone() {
+    let mut lost = 0;
+    for seed in 0..50 {
+        let mut disk = disk(DiskFaults { misdirected: 100, ..DiskFaults::default() }, seed);
+        write(&mut disk, 0, 1);
+        let mut stray = vec![0; 16 * BLOCK_BYTES];
+        disk.read(1, 0, &mut stray).unwrap();
+        lost += usize::from(stray.contains(&1));
+        disk.remove(1);
+        disk.crash();
+        if stray.contains(&1) {
+            assert!(!disk.is_damaged(), "seed {seed}: nobody could tell");
+        }
+    }
+    assert!(lost > 10, "{lost} of 50");
+}
