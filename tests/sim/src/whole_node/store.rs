@@ -102,6 +102,17 @@ impl Store {
         counts.store_reads_failed += self.reads_failed;
     }
 
+    /// A head that is written anew is sound again.
+    fn keep(&mut self, writes: &[StoreWrite<'_>]) -> Result<(), StoreError> {
+        self.kept.write(writes)?;
+        for write in writes {
+            if let StoreWrite::Head { document, .. } | StoreWrite::Delete { document, .. } = write {
+                self.damaged.remove(*document);
+            }
+        }
+        Ok(())
+    }
+
     fn read(&mut self, document: &str) -> Result<(), StoreError> {
         if self.random.percent(self.faults.read_errors) {
             self.reads_failed += 1;
@@ -123,11 +134,11 @@ impl DocumentStore for Store {
 
     fn write(&mut self, writes: &[StoreWrite<'_>]) -> Result<(), StoreError> {
         if !self.random.percent(self.faults.write_errors) {
-            return self.kept.write(writes);
+            return self.keep(writes);
         }
         self.writes_failed += 1;
         if self.random.percent(DONE_NEVERTHELESS) {
-            self.kept.write(writes)?;
+            self.keep(writes)?;
         }
         Err(StoreError::Failed("a write failed (EIO)".to_owned()))
     }
@@ -150,5 +161,30 @@ impl DocumentStore for Store {
     fn versions(&mut self, document: &str) -> Result<Vec<Version>, StoreError> {
         self.read(document)?;
         self.kept.versions(document)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use statesync::jobs::Tombstone;
+    use wire::sync::DocumentKind;
+
+    use super::*;
+
+    #[test]
+    fn a_deleted_document_stays_damaged() {
+        let faults = StoreFaults { damage: 100, ..StoreFaults::default() };
+        let mut store = Store::new(faults, Random::new(1));
+        let delete = |sequence| StoreWrite::Delete {
+            document: "notes",
+            kind: DocumentKind::Yjs,
+            sequence,
+            tombstone: Tombstone { unix_ms: 1 },
+        };
+        store.write(&[delete(1)]).unwrap();
+        assert_eq!(store.rot().as_deref(), Some("notes"));
+        assert!(matches!(store.head("notes"), Err(StoreError::Damaged { .. })));
+        store.write(&[delete(2)]).unwrap();
+        assert!(store.head("notes").unwrap().is_some_and(|head| head.tombstone.is_some()));
     }
 }
