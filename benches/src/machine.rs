@@ -60,6 +60,11 @@ impl Machine {
         let mut count = 0;
         loop {
             count += std::iter::from_fn(|| self.sync.poll_output()).count();
+            // Long catch-ups go on with the next turn.
+            if self.sync.poll_timeout().is_some_and(|due| due <= Time::ZERO) {
+                self.sync.handle_tick(Time::ZERO);
+                continue;
+            }
             let Some((id, job)) = self.sync.poll_job(Time::ZERO) else { return count };
             self.sync.handle_job_done(Time::ZERO, id, self.worker.handle(job), &mut self.log);
         }

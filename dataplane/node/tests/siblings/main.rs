@@ -29,7 +29,7 @@ async fn read(document: &mut Document, count: u64) {
                 next += 1;
             }
             Some(DocumentEvent::Joined { .. }) if next == 0 => {}
-            Some(DocumentEvent::Presence(_) | DocumentEvent::Durable { .. }) => {}
+            Some(DocumentEvent::CaughtUp | DocumentEvent::Presence(_) | DocumentEvent::Durable { .. }) => {}
             other => panic!("after {next} ops: {other:?}"),
         }
     }
@@ -41,7 +41,7 @@ async fn durable(document: &mut Document, last: u64) {
     loop {
         match timeout(PATIENCE, document.next_event()).await.expect("durable in time") {
             Some(DocumentEvent::Durable { up_to_counter, .. }) if up_to_counter >= last => return,
-            Some(DocumentEvent::Durable { .. } | DocumentEvent::Presence(_)) => {}
+            Some(DocumentEvent::CaughtUp | DocumentEvent::Durable { .. } | DocumentEvent::Presence(_)) => {}
             Some(DocumentEvent::Joined { .. }) if joined == 0 => joined += 1,
             other => panic!("{other:?}"),
         }
