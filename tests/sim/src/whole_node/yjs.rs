@@ -33,6 +33,11 @@ impl Letters {
         set
     }
 
+    /// Whether this letter is one of them.
+    pub(super) const fn has(self, client: u64, clock: u32) -> bool {
+        self.client == client && self.clock <= clock && clock - self.clock < self.count
+    }
+
     /// Whether all of them are in the set. Sets hold what whole updates bring.
     pub(super) fn is_in(self, set: &IdSet) -> bool {
         let has = |clock| set.contains(&ID::new(ClientID::new(self.client), clock));
@@ -99,21 +104,35 @@ pub(super) fn vector_of(vector: &[u8]) -> Option<StateVector> {
     if vector.is_empty() { Some(StateVector::default()) } else { StateVector::decode_v1(vector).ok() }
 }
 
+/// Why updates make no text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Unmerged {
+    /// One of them cannot be integrated.
+    Broken,
+    /// Some wait for these letters: Yjs clients and clocks.
+    Waits(Vec<(u64, u32)>),
+}
+
 /// The letters that all the updates make, sorted: an update here names no right neighbour, so that their order may
-/// depend on who came first. None: one of them cannot be integrated, or waits for another.
-pub(super) fn integrate<'a>(updates: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+/// depend on who came first.
+///
+/// # Errors
+/// When one of them cannot be integrated, or waits for another.
+pub(super) fn integrate<'a>(updates: impl Iterator<Item = &'a [u8]>) -> Result<String, Unmerged> {
     let doc = Doc::with_client_id(1);
     let mut txn = doc.transact_mut();
     for update in updates {
-        txn.apply_update(Update::decode_v1(update).ok()?).ok()?;
+        let update = Update::decode_v1(update).map_err(|_| Unmerged::Broken)?;
+        txn.apply_update(update).map_err(|_| Unmerged::Broken)?;
     }
-    if txn.store().pending_update().is_some() {
-        return None;
+    if let Some(pending) = txn.store().pending_update() {
+        let missing = pending.missing.iter().map(|(client, clock)| (client.get(), *clock));
+        return Err(Unmerged::Waits(missing.collect()));
     }
     let text = txn.get_or_insert_text(TEXT);
     let mut letters = text.get_string(&txn).into_bytes();
     letters.sort_unstable();
-    String::from_utf8(letters).ok()
+    String::from_utf8(letters).map_err(|_| Unmerged::Broken)
 }
 
 #[cfg(test)]
@@ -128,7 +147,10 @@ mod tests {
         let set = letters_of(&updates[1]).unwrap();
         assert!(second.is_in(&set) && !first.is_in(&set));
         assert_eq!(set, second.set());
-        assert_eq!(integrate(updates.iter().map(Vec::as_slice)).as_deref(), Some("XYabc"));
-        assert_eq!(integrate(updates[1..].iter().map(Vec::as_slice)), None, "what it follows is missing");
+        assert_eq!(integrate(updates.iter().map(Vec::as_slice)).as_deref(), Ok("XYabc"));
+        let Err(Unmerged::Waits(missing)) = integrate(updates[1..].iter().map(Vec::as_slice)) else {
+            panic!("what it follows is missing");
+        };
+        assert!(missing.iter().any(|&(client, clock)| first.has(client, clock)), "{missing:?}");
     }
 }
