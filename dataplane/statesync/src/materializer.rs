@@ -49,6 +49,26 @@ struct Integrated {
     used: u64,
 }
 
+/// What is held of a document, by the clocks alone. How much of it is integrated is the library's business: of the
+/// same content it integrates less when a client's blocks come in one update and one of them waits for another client.
+struct Held {
+    clocks: Clocks,
+    /// Whether something may have come behind a gap.
+    has_gaps: bool,
+}
+
+impl Held {
+    fn of(base: &Base, ops: &[HistoryOp]) -> Result<Self, Fault> {
+        let mut clocks = Clocks::from_v1(&base.vector).map_err(|_| Fault::Divergence)?;
+        let mut has_gaps = base.figures.pending_bytes > 0;
+        for op in ops {
+            let scan = scan_update_ranges(&op.payload, |range| has_gaps |= !clocks.take(range));
+            scan.map_err(|error| Fault::Update(error.to_string()))?;
+        }
+        Ok(Self { clocks, has_gaps })
+    }
+}
+
 /// Integrated documents, as many as fit.
 pub(crate) struct Materializer {
     documents: HashMap<Box<str>, Integrated, FixedHasher>,
@@ -67,8 +87,9 @@ impl Materializer {
     pub(crate) fn merge(&mut self, document: &str, base: &Base, ops: &[HistoryOp]) -> Result<Base, Fault> {
         let sequence = ops.last().map_or(base.sequence, |op| op.sequence);
         let op_bytes: usize = ops.iter().map(|op| op.payload.len()).sum();
+        let held = Held::of(base, ops)?;
         self.with(document, base, ops, |doc| {
-            let merged = encode_all(doc)?;
+            let merged = encode_all(doc, &held.clocks)?;
             let figures = Figures {
                 op_bytes: base.figures.op_bytes + op_bytes as u64,
                 history_base_op_bytes: base.figures.history_base_op_bytes,
@@ -87,8 +108,11 @@ impl Materializer {
         vector: &[u8],
     ) -> Result<(Bytes, Bytes), Fault> {
         let vector = decode_state_vector(vector).ok_or(Fault::StateVector)?;
+        let held = Held::of(base, ops)?;
         self.with(document, base, ops, |doc| {
             let txn = mem::ManuallyDrop::new(doc.transact());
+            let has_gaps = held.has_gaps || txn.has_missing_updates();
+            let vector = if has_gaps { before_gaps(&txn.state_vector(), &vector) } else { vector };
             let diff = exact(txn.encode_state_as_update_v1(&vector));
             let own = exact(txn.state_vector().encode_v1());
             drop(mem::ManuallyDrop::into_inner(txn));
@@ -179,7 +203,7 @@ pub(crate) fn build<'a>(
         let doc = mem::ManuallyDrop::new(new_doc());
         let all = std::iter::once(state).filter(|state| !state.is_empty()).chain(updates);
         apply(&doc, all)?;
-        let merged = encode_all(&doc)?;
+        let merged = encode_all(&doc, &Clocks::default())?;
         drop(mem::ManuallyDrop::into_inner(doc));
         Ok((merged.state, merged.vector))
     }));
@@ -202,10 +226,32 @@ fn load(base: &Base) -> Result<Doc, Fault> {
     if base.state.is_empty() {
         return Ok(doc);
     }
+    let expected = Clocks::from_v1(&base.vector).map_err(|_| Fault::Divergence)?;
+    let mut held = Clocks::default();
+    let scan = scan_update_ranges(&base.state, |range| {
+        held.take(range);
+    });
+    scan.map_err(|_| Fault::Divergence)?;
+    if !held.covers(&expected) {
+        return Err(Fault::Divergence);
+    }
     apply(&doc, std::iter::once(&base.state[..]))?;
-    let expected = decode_state_vector(&base.vector).ok_or(Fault::Divergence)?;
-    let is_as_stored = doc.transact().state_vector() == expected;
-    if is_as_stored { Ok(doc) } else { Err(Fault::Divergence) }
+    Ok(doc)
+}
+
+/// The library leaves out what it has of a client behind a gap when the reader has all before it. So readers are said
+/// to lack the last clock before the gap.
+fn before_gaps(own: &StateVector, reader: &StateVector) -> StateVector {
+    let mut vector = StateVector::default();
+    for (&client, &clock) in reader.iter() {
+        let own_clock = own.get(&client);
+        if !own.contains_client(&client) || clock < own_clock {
+            vector.set_max(client, clock);
+        } else if own_clock > 1 {
+            vector.set_max(client, own_clock - 1);
+        }
+    }
+    vector
 }
 
 /// Integrates updates in one transaction; answers how many.
@@ -224,12 +270,13 @@ fn apply<'a>(doc: &Doc, updates: impl Iterator<Item = &'a [u8]>) -> Result<u64, 
     Ok(count)
 }
 
-/// The whole state. It is read back by its clocks: what the library left out would be lost with the ops.
-fn encode_all(doc: &Doc) -> Result<Base, Fault> {
+/// The whole state, and the vector of what is in it. It is read back by its clocks: what the library left out of
+/// `held` would be lost with the ops.
+fn encode_all(doc: &Doc, held: &Clocks) -> Result<Base, Fault> {
     let txn = mem::ManuallyDrop::new(doc.transact());
-    let vector = exact(txn.state_vector().encode_v1());
+    let integrated = Clocks::from_v1(&txn.state_vector().encode_v1()).map_err(|_| Fault::Divergence)?;
     let state = exact(txn.encode_state_as_update_v1(&StateVector::default()));
-    let pending_bytes = if txn.has_missing_updates() {
+    let mut pending_bytes = if txn.has_missing_updates() {
         let integrated = txn.encode_diff_v1(&StateVector::default()).len();
         state.len().saturating_sub(integrated).max(1) as u64
     } else {
@@ -237,15 +284,73 @@ fn encode_all(doc: &Doc) -> Result<Base, Fault> {
     };
     drop(mem::ManuallyDrop::into_inner(txn));
     let mut clocks = Clocks::default();
-    let scan = scan_update_ranges(&state, |range| {
-        clocks.take(range);
-    });
+    let mut has_gaps = false;
+    let scan = scan_update_ranges(&state, |range| has_gaps |= !clocks.take(range));
     let scan = scan.map_err(|_| Fault::Divergence)?;
-    let expected = Clocks::from_v1(&vector).map_err(|_| Fault::Divergence)?;
-    if !clocks.covers(&expected) {
+    if !clocks.covers(&integrated) || !clocks.covers(held) {
         return Err(Fault::Divergence);
     }
+    if has_gaps {
+        pending_bytes = pending_bytes.max(1);
+    }
+    let vector = clocks.to_v1();
     let figures =
         Figures { pending_bytes, shared_types: scan.shared_types, blocks: scan.blocks, ..Figures::default() };
     Ok(Base { sequence: 0, state, vector, figures })
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Guuid;
+
+    use super::*;
+
+    /// One letter of `client`, behind another or else the first.
+    fn letter(sequence: u64, client: u8, clock: u8, origin: Option<(u8, u8)>) -> HistoryOp {
+        let mut update = vec![1, 1, client, clock];
+        match origin {
+            Some((client, clock)) => update.extend([0x84, client, clock]),
+            None => update.extend([4, 1, 1, b't']),
+        }
+        update.extend([1, b'x', 0]);
+        HistoryOp { sequence, op_id: Guuid::NIL, unix_ms: 0, payload: update.into() }
+    }
+
+    fn ranges(update: &[u8]) -> Vec<(u64, u32, u32)> {
+        let mut ranges = Vec::new();
+        scan_update_ranges(update, |range| ranges.push((range.client, range.start, range.end))).unwrap();
+        ranges
+    }
+
+    #[test]
+    fn a_document_that_waits_for_a_lost_op_is_quarantined_when_it_is_loaded() {
+        let ops = [
+            letter(1, 17, 0, None),
+            // What it follows was never durable.
+            letter(2, 17, 1, Some((33, 5))),
+            letter(3, 17, 2, Some((17, 0))),
+            letter(4, 1, 0, Some((17, 2))),
+        ];
+        let mut base = Materializer::new(0).merge("d", &Base::default(), &ops).unwrap();
+        for (sequence, clock) in [(5, 1), (6, 2)] {
+            // Nothing is kept in memory: each time it is loaded.
+            let op = letter(sequence, 1, clock, Some((1, clock - 1)));
+            base = Materializer::new(0).merge("d", &base, &[op]).unwrap();
+        }
+        let mut found = ranges(&base.state);
+        found.sort_unstable();
+        assert_eq!(found, [(1, 0, 3), (17, 0, 3)]);
+    }
+
+    #[test]
+    fn what_is_behind_a_gap_is_not_sent_to_who_has_all_before_it() {
+        let ops = [letter(1, 17, 0, None), letter(2, 17, 2, Some((17, 0))), letter(3, 18, 1, Some((17, 0)))];
+        let base = Materializer::new(0).merge("d", &Base::default(), &ops).unwrap();
+        let reader = [2, 17, 1, 18, 0];
+        for (base, ops) in [(&base, &[][..]), (&Base::default(), &ops[..])] {
+            let (diff, _) = Materializer::new(0).diff("d", base, ops, &reader).unwrap();
+            let found = ranges(&diff);
+            assert!(found.contains(&(17, 2, 3)) && found.contains(&(18, 1, 2)), "{found:?}");
+        }
+    }
 }
