@@ -112,22 +112,21 @@ fn two_connections_do_twice_as_much_as_their_session_may() {
     assert_eq!(rig.client(4).rejects, [(61, Code::RateLimited)]);
 }
 
+/// The first client joins a document of its own number.
+fn join_another(rig: &mut Rig, number: u32) {
+    let document = format!("doc-{number}");
+    let (kind, content) = (DocumentKind::Opaque, true);
+    let join =
+        Join { handle: 100 + number, kind, content, document: &document, resume: None, state_vector: &[] };
+    rig.send(1, &Client::Join(join));
+}
+
 #[test]
 fn a_client_that_joins_a_hundred_thousand_documents_fills_the_shard() {
     let mut rig = rig(RATES);
-    for handle in 0..100_000_u32 {
-        let document = format!("doc-{handle}");
-        let (kind, content) = (DocumentKind::Opaque, true);
-        let join = Join {
-            handle: 100 + handle,
-            kind,
-            content,
-            document: &document,
-            resume: None,
-            state_vector: &[],
-        };
-        rig.send(1, &Client::Join(join));
-        if handle % 100 == 0 {
+    for number in 0..100_000_u32 {
+        join_another(&mut rig, number);
+        if number % 100 == 0 {
             rig.later(1);
         }
     }
@@ -144,18 +143,8 @@ fn a_client_that_joins_a_hundred_thousand_documents_fills_the_shard() {
 #[test]
 fn a_client_over_its_join_rate_opens_without_end() {
     let mut rig = rig(SessionRates::UNLIMITED);
-    for handle in 0..5_000_u32 {
-        let document = format!("doc-{handle}");
-        let (kind, content) = (DocumentKind::Opaque, true);
-        let join = Join {
-            handle: 100 + handle,
-            kind,
-            content,
-            document: &document,
-            resume: None,
-            state_vector: &[],
-        };
-        rig.send(1, &Client::Join(join));
+    for number in 0..5_000_u32 {
+        join_another(&mut rig, number);
     }
     let stats = rig.machine.stats();
     assert_eq!((stats.subscriptions, stats.joins_over_limit), (1_024 + 1, 5_000 - 1_023));
