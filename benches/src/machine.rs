@@ -66,7 +66,7 @@ impl Machine {
                 continue;
             }
             let Some((id, job)) = self.sync.poll_job(Time::ZERO) else { return count };
-            self.sync.handle_job_done(Time::ZERO, id, self.worker.handle(job), &mut self.log);
+            self.sync.handle_job_done(Time::ZERO, id, self.worker.handle(job));
         }
     }
 }

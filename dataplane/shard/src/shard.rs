@@ -16,7 +16,6 @@ use wire::{Ecn, Span, TicketKeyRing, Time};
 use crate::command::{Command, Report, ShardSettings};
 use crate::commit_pace::CommitPace;
 use crate::lanes::Lanes;
-use crate::log::OpLog;
 use crate::probe::{Offender, Probe, Stage};
 use crate::sink::{AfterDatagram, Sink, connection, subscriber};
 use crate::status::{self, Figure};
@@ -285,8 +284,7 @@ impl<B: AlignedBuffer, P: Probe> Shard<B, P> {
 
     /// The storage thread did a job.
     pub fn handle_job_done(&mut self, now: Now, id: JobId, done: JobDone) {
-        let Self { sync, log, probe, .. } = self;
-        sync.handle_job_done(now.mono, id, done, &mut OpLog { log, probe });
+        self.sync.handle_job_done(now.mono, id, done);
         self.trim();
         self.settle(now);
     }

@@ -25,9 +25,9 @@ impl AppendLog for CountingLog {
     }
 }
 
-fn work(machine: &mut StateSync, worker: &mut StorageWorker<MemoryStore>, log: &mut CountingLog) {
+fn work(machine: &mut StateSync, worker: &mut StorageWorker<MemoryStore>) {
     while let Some((id, job)) = machine.poll_job(Time::ZERO) {
-        machine.handle_job_done(Time::ZERO, id, worker.handle(job), log);
+        machine.handle_job_done(Time::ZERO, id, worker.handle(job));
     }
 }
 
@@ -56,7 +56,7 @@ fn main() {
         let kind = DocumentKind::Yjs;
         let join = Join { handle: 1, kind, content: true, document: "d", resume: None, state_vector: &[] };
         machine.handle_message(now, key, Channel::Sync, &Client::Join(join).to_vec(), &mut log);
-        work(&mut machine, &mut worker, &mut log);
+        work(&mut machine, &mut worker);
         while machine.poll_output().is_some() {}
     }
     let start = Instant::now();
@@ -65,7 +65,7 @@ fn main() {
         machine.handle_message(now, SubscriberKey::alone(1), Channel::Sync, op, &mut log);
         if count % BATCH == 0 {
             machine.handle_durable(log.0);
-            work(&mut machine, &mut worker, &mut log);
+            work(&mut machine, &mut worker);
         }
         while machine.poll_output().is_some() {
             outputs += 1;
@@ -74,7 +74,7 @@ fn main() {
     let answered = start.elapsed();
     machine.handle_durable(log.0);
     machine.handle_log_pressure();
-    work(&mut machine, &mut worker, &mut log);
+    work(&mut machine, &mut worker);
     let integrated = start.elapsed();
     println!(
         "{OPS} ops, {outputs} outputs: {:.0} ops/s, {:.0} ops/s with the document stored",

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use wire::{Code, Time};
 
+use crate::StateSync;
 use crate::config::{PRESSED_DOCUMENTS, READ_OPS_BYTES, REQUESTS_IN_FLIGHT_MAX, SNAPSHOTS_IN_FLIGHT_MAX};
 use crate::document::{Document, Residence, SnapshotState};
 use crate::jobs::{Base, HistoryOp, Job, JobDone, JobId, Snapshot, StoredDocument};
 use crate::subscription::{Awaited, CatchUp, Known};
-use crate::{AppendLog, StateSync};
 
 /// A job that is asked for. It is made when it is handed out, of what is true then.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -166,8 +166,7 @@ impl StateSync {
     }
 
     /// The storage worker did a job.
-    pub fn handle_job_done(&mut self, now: Time, id: JobId, done: JobDone, log: &mut impl AppendLog) {
-        let _ = log;
+    pub fn handle_job_done(&mut self, now: Time, id: JobId, done: JobDone) {
         self.advance_clock(now);
         let Some(InFlight { slot, what }) = self.in_flight.remove(&id.0) else { return };
         self.stats.jobs_done += 1;

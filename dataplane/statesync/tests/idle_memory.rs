@@ -121,7 +121,7 @@ impl Rig {
             }
             let Some((id, job)) = self.sync.poll_job(self.now) else { break };
             let done = self.worker.handle(job);
-            self.sync.handle_job_done(self.now, id, done, &mut self.log);
+            self.sync.handle_job_done(self.now, id, done);
         }
     }
 

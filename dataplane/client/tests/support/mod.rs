@@ -261,7 +261,7 @@ impl Machine {
             }
         }
         while let Some((id, job)) = self.sync.poll_job(now) {
-            self.sync.handle_job_done(now, id, self.worker.handle(job), &mut self.log);
+            self.sync.handle_job_done(now, id, self.worker.handle(job));
         }
         while let Some(output) = self.sync.poll_output() {
             match output {

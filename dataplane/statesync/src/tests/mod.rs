@@ -316,7 +316,7 @@ impl Rig {
     }
 
     fn job_done(&mut self, id: JobId, done: JobDone) {
-        self.machine.handle_job_done(self.now, id, done, &mut self.log);
+        self.machine.handle_job_done(self.now, id, done);
     }
 
     fn pump_outputs(&mut self) {
