@@ -37,9 +37,10 @@ impl Upstream {
 
     /// Opens a document.
     pub(crate) async fn join(&self, document: &str) -> Result<Document, Refusal> {
+        let options = JoinOptions { pushes_missing: true, ..JoinOptions::default() };
         loop {
             let client = self.client().await?;
-            match client.join(document, DocumentKind::Yjs, JoinOptions::default()) {
+            match client.join(document, DocumentKind::Yjs, options.clone()) {
                 Ok(joined) => return Ok(joined),
                 Err(ClientError::AlreadyJoined(_)) => tokio::time::sleep(REJOIN_AFTER).await,
                 Err(ClientError::Closed | ClientError::Refused(_) | ClientError::WriterChanged) => {

@@ -19,11 +19,16 @@ pub struct JoinOptions {
     pub state_vector: Bytes,
     /// Whether state and ops are wanted, or presence alone.
     pub content: bool,
+    /// Of a Yjs document: the application answers each [`DocumentEvent::Joined`] that says `may_lack` by
+    /// [`DocumentWriter::push_missing`], before which no op of it goes to the node. Without, a node that has lost ops
+    /// of others in a crash gets own ops first that may build on them; should the application end there, those wait for
+    /// ever.
+    pub pushes_missing: bool,
 }
 
 impl Default for JoinOptions {
     fn default() -> Self {
-        Self { state_vector: Bytes::new(), content: true }
+        Self { state_vector: Bytes::new(), content: true, pushes_missing: false }
     }
 }
 
@@ -62,6 +67,11 @@ pub enum DocumentEvent {
         state_bytes: u64,
         /// Whether the node goes on where an earlier connection stopped, so that nothing comes again.
         resumed: bool,
+        /// The run of the node's log: another one after each crash.
+        incarnation: u64,
+        /// The node may have lost, in a crash, ops of others that the application has: see
+        /// [`JoinOptions::pushes_missing`]. Never of opaque documents.
+        may_lack: bool,
     },
     /// The document's state or, when the node knows what the application has, the difference: a Yjs update
     /// (v1) to apply.
@@ -166,6 +176,11 @@ impl Document {
         self.writer.try_apply(payload)
     }
 
+    /// See [`DocumentWriter::push_missing`].
+    pub fn push_missing(&self, incarnation: u64, update: Bytes) -> Result<(), ClientError> {
+        self.writer.push_missing(incarnation, update)
+    }
+
     /// See [`DocumentWriter::set_presence`].
     pub fn set_presence(&self, client: u64, state: Bytes) -> Result<(), ClientError> {
         self.writer.set_presence(client, state)
@@ -230,6 +245,17 @@ impl DocumentWriter {
     /// As [`Self::apply`], but fails with [`ClientError::Full`] instead of waiting.
     pub fn try_apply(&self, payload: Bytes) -> Result<OpId, ClientError> {
         self.open.client.shared.try_apply(&self.open.document, &payload)
+    }
+
+    /// Gives the node what it has lost: the Yjs update (v1) with all that the application has, its own ops too, and
+    /// `server_state_vector` of a [`DocumentEvent::Joined`] that says `may_lack` has not; empty when there is nothing. It
+    /// goes before all own ops that the node has not, for they may build on it, and takes nothing of the budget.
+    /// `incarnation` is that event's: an answer to an earlier one is dropped.
+    ///
+    /// # Errors
+    /// When it is too large: own ops go to the node without it then.
+    pub fn push_missing(&self, incarnation: u64, update: Bytes) -> Result<(), ClientError> {
+        self.open.client.shared.push_missing(&self.open.document, incarnation, update)
     }
 
     /// Announces the presence of `client` with the next clock. Empty: gone. The library announces it again
@@ -363,8 +389,7 @@ impl Drop for DocumentEvents {
     fn drop(&mut self) {
         let mut events = self.open.document.events();
         events.abandon();
-        let release = events.has_release();
         drop(events);
-        self.caught_up(release);
+        self.open.client.shared.command(Command::ReaderGone { handle: self.open.document.handle });
     }
 }

@@ -19,6 +19,7 @@ pub(crate) struct JoinSpec {
     pub(crate) id: String,
     pub(crate) kind: DocumentKind,
     pub(crate) content: bool,
+    pub(crate) pushes_missing: bool,
     pub(crate) state_vector: Bytes,
     pub(crate) state_bytes_max: usize,
 }
@@ -91,6 +92,12 @@ pub(crate) struct DocumentSession {
     /// The application has not been told that it has caught up: it does with this op.
     catching_up: Option<u64>,
     assembly: Option<Assembly>,
+    /// The run of the node that has been given what it lacked, or was to be: it loses nothing while it runs.
+    made_up_run: Option<u64>,
+    /// The last own op that the node had when it opened the document.
+    node_counter: u64,
+    /// The op that gave it what it lacked.
+    missing_counter: Option<u64>,
     durable_counter: u64,
     unacked: UnackedQueue,
     paused_until: Time,
@@ -108,6 +115,9 @@ impl DocumentSession {
             seen: 0,
             catching_up: None,
             assembly: None,
+            made_up_run: None,
+            node_counter: 0,
+            missing_counter: None,
             durable_counter: 0,
             unacked: UnackedQueue::default(),
             paused_until: Time::ZERO,
@@ -144,6 +154,28 @@ impl DocumentSession {
         self.unacked.push(op);
     }
 
+    /// Takes the application's answer to the question what the node lacks, and puts it before all that the node has not.
+    /// `counter` is for when there is nothing such.
+    pub(crate) fn push_missing(&mut self, incarnation: u64, counter: u64, update: &[u8]) {
+        if self.incarnation != Some(incarnation) || self.made_up_run == Some(incarnation) {
+            return;
+        }
+        self.made_up_run = Some(incarnation);
+        if update.is_empty() {
+            return;
+        }
+        let counter = self.unacked.spare_behind(self.node_counter).unwrap_or(counter);
+        let message = Client::Op { handle: self.spec.handle, counter, payload: update }.to_vec().into();
+        self.unacked.insert(UnackedOp { counter, message, cost: 0 });
+        self.missing_counter = Some(counter);
+    }
+
+    /// The application will not answer any more.
+    pub(crate) fn expect_no_answer(&mut self) {
+        self.spec.pushes_missing = false;
+        self.made_up_run = self.incarnation;
+    }
+
     /// The message that joins on a new connection.
     pub(crate) fn poll_join(&mut self) -> Vec<u8> {
         self.phase = Phase::Joining;
@@ -168,7 +200,8 @@ impl DocumentSession {
 
     /// The next op to send, if one may be sent now.
     pub(crate) fn next_op(&self, now: Time) -> Option<&Bytes> {
-        if self.phase != Phase::Joined || now < self.paused_until {
+        let is_asked = self.spec.pushes_missing && self.made_up_run != self.incarnation;
+        if self.phase != Phase::Joined || now < self.paused_until || is_asked {
             return None;
         }
         self.unacked.next_unsent().map(|op| &op.message)
@@ -318,6 +351,7 @@ impl DocumentSession {
         if entered && std::mem::take(&mut self.lost) {
             events.push(DocumentEvent::Reconnected);
         }
+        let may_lack = self.enter_run(joined);
         let is_unnoticed = std::mem::take(&mut self.is_moving) && resumed;
         if !is_unnoticed {
             events.push(DocumentEvent::Joined {
@@ -325,6 +359,8 @@ impl DocumentSession {
                 sequence: joined.sequence,
                 state_bytes: joined.state_bytes,
                 resumed,
+                incarnation: joined.incarnation,
+                may_lack,
             });
             self.catching_up = Some(joined.sequence);
         }
@@ -362,6 +398,24 @@ impl DocumentSession {
             self.seen = 0;
         }
         goes_on
+    }
+
+    /// Whether the node may have lost what the application has.
+    fn enter_run(&mut self, joined: &Joined<'_>) -> bool {
+        let run = Some(joined.incarnation);
+        if self.made_up_run == run {
+            return false;
+        }
+        self.node_counter = joined.writer_counter;
+        // What an earlier run was given is durable, or lost and part of what this one is given.
+        if let Some(counter) = self.missing_counter.take() {
+            self.unacked.remove(counter);
+        }
+        let is_asked = self.spec.kind == DocumentKind::Yjs && self.spec.content;
+        if !is_asked || !self.spec.pushes_missing {
+            self.made_up_run = run;
+        }
+        is_asked
     }
 
     fn handle_state(&mut self, bytes: &[u8], events: &mut EventQueue) -> Outcome {

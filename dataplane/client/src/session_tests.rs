@@ -15,6 +15,7 @@ impl Model {
             id: "notes".to_owned(),
             kind,
             content: true,
+            pushes_missing: false,
             state_vector: Bytes::new(),
             state_bytes_max: 1_000,
         };
@@ -41,16 +42,46 @@ impl Model {
     }
 
     fn joined(&mut self, incarnation: u64, sequence: u64, state_bytes: u64) -> Outcome {
+        self.joined_with(incarnation, sequence, state_bytes, 0)
+    }
+
+    fn joined_with(
+        &mut self,
+        incarnation: u64,
+        sequence: u64,
+        state_bytes: u64,
+        writer_counter: u64,
+    ) -> Outcome {
         self.handle(&Server::Joined(Joined {
             handle: 3,
             document: 8,
             incarnation,
             sequence,
             state_sequence: if state_bytes > 0 { sequence } else { 0 },
-            writer_counter: 0,
+            writer_counter,
             state_bytes,
             state_vector: &[],
         }))
+    }
+
+    /// The node is gone, and there again as another run that has the writer's ops up to a counter.
+    fn crash(&mut self, incarnation: u64, writer_counter: u64) {
+        self.session.handle_disconnect(&mut self.events);
+        self.join();
+        self.joined_with(incarnation, 0, 0, writer_counter);
+    }
+
+    /// The counters of what is sent; the model's own ops say theirs in words.
+    fn sent_counters(&mut self) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while let Some(message) = self.session.next_op(Time::ZERO) {
+            sent.push(match Client::decode(message) {
+                Ok(Client::Op { counter, .. }) => counter,
+                _ => std::str::from_utf8(message).unwrap().parse().unwrap(),
+            });
+            self.session.mark_sent();
+        }
+        sent
     }
 
     fn others_op(&mut self, sequence: u64) {
@@ -327,4 +358,62 @@ fn who_has_the_state_alone_is_told_that_there_is_no_more() {
     model.join();
     model.joined(1, 7, 0);
     assert_eq!(model.seen(), ["disconnected", "reconnected", "joined 7 0 true", "caught up"]);
+}
+
+/// Whoever says what the node lacks, with an op under every other counter.
+fn telling() -> Model {
+    let mut model = Model::new(DocumentKind::Yjs);
+    model.session.spec.pushes_missing = true;
+    model.join();
+    model.joined(1, 0, 0);
+    model.session.push_missing(1, 1, b"");
+    for counter in [12, 14, 16] {
+        model.op(counter);
+    }
+    model
+}
+
+#[test]
+fn own_ops_overtake_what_a_crash_has_taken() {
+    let mut model = telling();
+    assert_eq!(model.sent_counters(), [12, 14, 16]);
+    model.crash(2, 12);
+    assert_eq!(model.sent_counters(), [0; 0], "they may build on what is lost");
+    model.session.push_missing(1, 18, b"to an earlier run");
+    assert_eq!(model.sent_counters(), [0; 0]);
+    model.session.push_missing(2, 20, b"missing");
+    model.session.push_missing(2, 22, b"twice");
+    assert_eq!(model.sent_counters(), [12, 13, 14, 16]);
+    // The node had taken in what was given to it, or had lost that, too.
+    for (incarnation, writer_counter, again) in [(3, 13, [12, 14, 15, 16]), (4, 12, [12, 13, 14, 16])] {
+        model.crash(incarnation, writer_counter);
+        model.session.push_missing(incarnation, 24, b"missing now");
+        assert_eq!(model.sent_counters(), again, "run {incarnation}");
+        assert_eq!(model.sent_counters(), [0; 0]);
+    }
+    model.handle(&Server::Ack { handle: 3, counter: 16, sequence: 4 });
+    assert!(model.session.is_flushed());
+    model.crash(5, 16);
+    model.session.push_missing(5, 26, b"nothing own is left");
+    assert_eq!(model.sent_counters(), [26]);
+}
+
+#[test]
+fn a_node_that_has_lost_nothing_is_asked_about_or_waits_for_an_answer() {
+    let mut model = telling();
+    model.session.handle_disconnect(&mut model.events);
+    model.join();
+    model.joined(1, 0, 5);
+    assert_eq!(model.sent_counters(), [12, 14, 16], "the same run");
+    model.crash(2, 0);
+    model.session.expect_no_answer();
+    assert_eq!(model.sent_counters(), [12, 14, 16], "nobody is there to answer");
+    model.crash(3, 0);
+    assert_eq!(model.sent_counters(), [12, 14, 16]);
+    let mut log = Model::new(DocumentKind::Opaque);
+    log.session.spec.pushes_missing = true;
+    log.join();
+    log.joined(1, 0, 0);
+    log.op(2);
+    assert_eq!(log.sent_counters(), [2], "what an ordered log has shown is durable");
 }

@@ -42,6 +42,8 @@ const _: () = assert!(OP_BYTES_MAX + OP_FIELDS_BYTES_MAX <= wire::limits::MESSAG
 pub(crate) struct DocumentShared {
     pub(crate) handle: u32,
     pub(crate) id: String,
+    /// Before each op a counter is left free, for what is pushed to a node that has lost ops.
+    spares_counters: bool,
     events: Mutex<EventQueue>,
     /// Notified when an event came or the queue ended.
     pub(crate) readable: Notify,
@@ -78,9 +80,11 @@ pub(crate) enum PingTarget {
 pub(crate) enum Command {
     Join { document: Arc<DocumentShared>, kind: DocumentKind, options: JoinOptions },
     Op { handle: u32, op: UnackedOp },
+    PushMissing { handle: u32, incarnation: u64, counter: u64, update: Bytes },
     Presence { handle: u32 },
     Request { handle: u32, ask: Ask, reply: Reply },
     Credit { handle: u32 },
+    ReaderGone { handle: u32 },
     Leave { handle: u32, done: Option<oneshot::Sender<()>> },
     Ping { target: PingTarget, reply: oneshot::Sender<Duration> },
     Close { deadline: Instant, done: Option<oneshot::Sender<bool>> },
@@ -96,6 +100,19 @@ struct Queue {
     closed: bool,
     /// The task, when it waits for commands.
     waker: Option<Waker>,
+}
+
+impl Queue {
+    /// The number of the next op. A node takes a counter that comes late for a duplicate: whoever takes one puts what it
+    /// is for into `commands` before the lock is given back.
+    fn take_counter(&mut self, document: &DocumentShared) -> Result<u64, ClientError> {
+        let counter = self.next_counter + u64::from(document.spares_counters);
+        if counter > OP_COUNTER_MAX {
+            return Err(ClientError::OpIdsExhausted);
+        }
+        self.next_counter = counter + 1;
+        Ok(counter)
+    }
 }
 
 /// What a client's handles and its task share.
@@ -184,7 +201,6 @@ impl Shared {
         Ok(id)
     }
 
-    /// Numbers and queues an op under one lock: a node takes a counter that comes late for a duplicate.
     fn enqueue_op(&self, document: &DocumentShared, payload: &[u8], cost: u32) -> Result<OpId, ClientError> {
         document.check_open()?;
         let handle = document.handle;
@@ -193,15 +209,32 @@ impl Shared {
         if queue.closed {
             return Err(self.failure());
         }
-        let counter = queue.next_counter;
-        if counter > OP_COUNTER_MAX {
-            return Err(ClientError::OpIdsExhausted);
-        }
-        queue.next_counter += 1;
+        let counter = queue.take_counter(document)?;
         Client::Op { handle, counter, payload }.encode(&mut message);
         queue.commands.push(Command::Op { handle, op: UnackedOp { counter, message: message.into(), cost } });
         wake(queue);
         Ok(OpId { guuid: self.writer_id.with_counter(counter), counter })
+    }
+
+    /// What is too large is left out, and said to be so.
+    pub(crate) fn push_missing(
+        &self,
+        document: &DocumentShared,
+        incarnation: u64,
+        update: Bytes,
+    ) -> Result<(), ClientError> {
+        document.check_open()?;
+        let fits = op_cost(&update).map(drop);
+        let update = if fits.is_ok() { update } else { Bytes::new() };
+        let handle = document.handle;
+        let mut queue = self.queue();
+        if queue.closed {
+            return Err(self.failure());
+        }
+        let counter = queue.take_counter(document)?;
+        queue.commands.push(Command::PushMissing { handle, incarnation, counter, update });
+        wake(queue);
+        fits
     }
 
     pub(crate) fn join(
@@ -225,6 +258,7 @@ impl Shared {
         let document = Arc::new(DocumentShared {
             handle: queue.next_handle,
             id: id.to_owned(),
+            spares_counters: options.pushes_missing,
             events: Mutex::new(EventQueue::new(self.event_bytes_max)),
             readable: Notify::new(),
             presence: Mutex::default(),

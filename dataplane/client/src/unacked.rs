@@ -35,6 +35,18 @@ impl UnackedQueue {
         self.ops.push_back(op);
     }
 
+    /// Puts an op in its place.
+    pub(crate) fn insert(&mut self, op: UnackedOp) {
+        let at = self.ops.partition_point(|other| other.counter < op.counter);
+        self.ops.insert(at, op);
+        self.sent = self.sent.min(at);
+    }
+
+    /// The counter that was left free before the first op behind `known`; none: there is no such op.
+    pub(crate) fn spare_behind(&self, known: u64) -> Option<u64> {
+        self.ops.iter().map(|op| op.counter - 1).find(|&spare| spare > known)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }

@@ -176,6 +176,8 @@ mod tests {
             sequence,
             state_bytes: 0,
             resumed: false,
+            incarnation: 1,
+            may_lack: false,
         };
         let mut view = View::new(account);
         view.take(&op(1, 0)).unwrap();

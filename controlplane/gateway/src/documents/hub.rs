@@ -109,8 +109,6 @@ struct DocumentHub {
     held: Option<Held>,
     /// The node's state is here. Never false again.
     loaded: bool,
-    /// The state vector of a node that came back and may lack what the replica has.
-    node_may_lack: Option<Bytes>,
 }
 
 impl DocumentHub {
@@ -125,7 +123,6 @@ impl DocumentHub {
             pending: Pending::default(),
             held: None,
             loaded: false,
-            node_may_lack: None,
         }
     }
 
@@ -159,7 +156,7 @@ impl DocumentHub {
                     Ok(())
                 }
             };
-            if let Err(refusal) = done.and_then(|()| self.retry_held()).and_then(|()| self.push_to_node()) {
+            if let Err(refusal) = done.and_then(|()| self.retry_held()) {
                 return Some(refusal);
             }
         }
@@ -184,12 +181,12 @@ impl DocumentHub {
 
     fn handle_event(&mut self, event: DocumentEvent) -> Result<(), Refusal> {
         match event {
-            DocumentEvent::Joined { server_state_vector, resumed, .. } => {
+            DocumentEvent::Joined { server_state_vector, incarnation, may_lack, .. } => {
                 if self.loaded {
                     self.documents.metrics.rejoins.fetch_add(1, Relaxed);
-                    if !resumed {
-                        self.node_may_lack = Some(server_state_vector);
-                    }
+                }
+                if may_lack {
+                    self.push_missing(incarnation, &server_state_vector)?;
                 }
             }
             // Only now: what the node has merged comes first, and then what has been edited since.
@@ -246,17 +243,13 @@ impl DocumentHub {
     }
 
     /// A node that came back may lack ops that it had passed on but not made durable: it gets them from the
-    /// replica, once for all sockets.
-    fn push_to_node(&mut self) -> Result<(), Refusal> {
-        if self.held.is_some() {
-            return Ok(());
-        }
-        let Some(state_vector) = self.node_may_lack.take() else { return Ok(()) };
-        let lacking = self.replica.difference(&state_vector)?;
-        if lacking != UPDATE_EMPTY {
-            self.apply(lacking, Waiter::Nobody)?;
-        }
-        Ok(())
+    /// replica, once for all sockets, and before what may build on them.
+    fn push_missing(&mut self, incarnation: u64, state_vector: &[u8]) -> Result<(), Refusal> {
+        // Before the state is here nothing was taken from anybody.
+        let missing = if self.loaded { self.replica.difference(state_vector)? } else { Bytes::new() };
+        let missing = if missing == UPDATE_EMPTY { Bytes::new() } else { missing };
+        let pushed = self.writer.push_missing(incarnation, missing);
+        pushed.map_err(|error| Refusal::Unavailable(error.to_string()))
     }
 
     fn handle_durable(&mut self, up_to_counter: u64, sequence: u64) {

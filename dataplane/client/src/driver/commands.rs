@@ -43,6 +43,12 @@ impl Driver {
                 }
                 None => self.released += op.cost as usize,
             },
+            Command::PushMissing { handle, incarnation, counter, update } => {
+                if let Some(entry) = self.documents.get_mut(&handle) {
+                    entry.session.push_missing(incarnation, counter, &update);
+                    self.queue(handle);
+                }
+            }
             Command::Presence { handle } => self.queue(handle),
             Command::Request { handle, ask, reply } => {
                 // Without a document the reply is dropped, which says so.
@@ -52,12 +58,17 @@ impl Driver {
                 }
             }
             Command::Credit { handle } => self.release_credit(handle),
+            Command::ReaderGone { handle } => {
+                self.expect_no_answer(handle);
+                self.release_credit(handle);
+            }
             Command::Join { document, kind, options } => {
                 let session = DocumentSession::new(JoinSpec {
                     handle: document.handle,
                     id: document.id.clone(),
                     kind,
                     content: options.content,
+                    pushes_missing: options.pushes_missing,
                     state_vector: options.state_vector,
                     state_bytes_max: self.config.state_bytes_max,
                 });
@@ -69,6 +80,7 @@ impl Driver {
                 Some(entry) => {
                     entry.left.extend(done);
                     self.leaving.push(handle);
+                    self.expect_no_answer(handle);
                 }
                 None => done.into_iter().for_each(tell),
             },
@@ -78,7 +90,17 @@ impl Driver {
                 let closing = self.closing.get_or_insert_with(|| Closing { deadline, done: Vec::new() });
                 closing.deadline = closing.deadline.min(deadline);
                 closing.done.extend(done);
+                let handles: Vec<u32> = self.documents.keys().copied().collect();
+                handles.into_iter().for_each(|handle| self.expect_no_answer(handle));
             }
+        }
+    }
+
+    /// Nobody is there any more to say what the node lacks: its ops go without.
+    fn expect_no_answer(&mut self, handle: u32) {
+        if let Some(entry) = self.documents.get_mut(&handle) {
+            entry.session.expect_no_answer();
+            self.queue(handle);
         }
     }
 

@@ -8,7 +8,7 @@ use wire::{Access, Code, Ecn, Grant, Guuid, Span, Ticket, Time, partition_of};
 
 use super::oracle::Content;
 use super::plan::Role;
-use super::session::{Effect, Phase, Session};
+use super::session::{Effect, Phase, SPARE_COUNTERS, Session};
 use super::yjs::{self, Letters};
 use super::{BUFFER_BYTES, Task, World, unix_ms};
 use crate::datagram::Datagram;
@@ -212,7 +212,7 @@ impl World {
             DocumentKind::Yjs => self.yjs_payload(client, part, bytes),
         };
         let process = &mut self.clients[client];
-        process.counter += 1;
+        process.counter += 1 + SPARE_COUNTERS;
         let counter = process.counter;
         let op = process.writer.with_counter(counter);
         let content = self.oracle.on_said(Content { document, payload: payload.clone(), letters, op });
@@ -397,23 +397,23 @@ impl World {
         }
         let Some(vector) = session.node_vector.take() else { return };
         let own = session.presence.client;
-        let lacking: Vec<(usize, Bytes)> = self
+        let lacking: Vec<(usize, Letters, Bytes)> = self
             .oracle
             .contents_of(session.document)
-            .filter(|(_, content)| {
-                content.letters.is_some_and(|letters| {
-                    letters.client != own
-                        && letters.is_in(&session.view.letters)
-                        && !yjs::covers(&vector, letters)
-                })
-            })
-            .map(|(number, content)| (number, content.payload.clone()))
+            .filter_map(|(number, content)| Some((number, content.letters?, content.payload.clone())))
+            .filter(|(_, letters, _)| letters.is_in(&session.view.letters) && !yjs::covers(&vector, *letters))
             .collect();
-        for (content, payload) in lacking {
-            process.counter += 1;
-            let counter = process.counter;
+        let free = session.begin_telling();
+        // What it has said itself comes anyway; with it the rest would wait for what lies between.
+        if lacking.iter().all(|(_, letters, _)| letters.client == own) {
+            return;
+        }
+        let mut free = free.unwrap_or(process.counter + 1..u64::MAX);
+        for (content, _, payload) in lacking {
+            let counter = free.next().expect("more counters are spared than ops are lost");
+            process.counter = process.counter.max(counter);
             self.oracle.on_said_again(process.writer.with_counter(counter), content);
-            session.push(counter, content, &payload);
+            session.push_again(counter, content, &payload);
             let first = self.oracle.content(content).op;
             self.trace.say(self.now, &format!("client {client}"), || {
                 format!("says again what the node lacks: {first}, as op {counter}")

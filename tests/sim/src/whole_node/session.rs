@@ -1,6 +1,7 @@
 //! One client's side of one document, over all its connections: what a client library must do, and no more.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use bytes::Bytes;
 use wire::sync::{Client, DocumentKind, Join, Joined, PresenceEntry, ResumePoint, Server};
@@ -28,7 +29,13 @@ pub(super) struct Unacked {
     pub(super) counter: u64,
     pub(super) content: usize,
     message: Bytes,
+    /// It tells the node again what a crash took: nobody waits for it.
+    is_told_again: bool,
 }
+
+/// Counters before each op of a client that are left free: what the node has lost is told again under them, before ops
+/// that may build on it.
+pub(super) const SPARE_COUNTERS: u64 = 1 << 16;
 
 #[derive(Clone, Debug)]
 struct Assembly {
@@ -85,8 +92,12 @@ pub(super) struct Session {
     pub(super) requests: Requests,
     /// The document had been deleted before it was joined.
     joins_deleted: bool,
-    /// The node's vector when it opened the document: what it lacks is still to be told.
+    /// The node's vector when it opened the document: what it lacks is still to be told, before anything else.
     pub(super) node_vector: Option<yrs::StateVector>,
+    /// The last op of this writer that the node had then.
+    node_counter: u64,
+    /// The run of the node that was told what it lacks: it loses nothing while it runs.
+    told_run: Option<u64>,
     /// What the others announce: clock and state.
     pub(super) others: BTreeMap<u64, (u32, Vec<u8>)>,
     pub(super) presence: OwnPresence,
@@ -143,6 +154,8 @@ impl Session {
             requests: Requests::default(),
             joins_deleted: false,
             node_vector: None,
+            node_counter: 0,
+            told_run: None,
             others: BTreeMap::new(),
             presence: OwnPresence { client: presence, clock: 0, is_sent: false },
         }
@@ -196,13 +209,36 @@ impl Session {
 
     /// Takes an op for sending.
     pub(super) fn push(&mut self, counter: u64, content: usize, payload: &[u8]) {
+        let op = self.unacked_op(counter, content, payload);
+        self.unacked.push_back(op);
+    }
+
+    fn unacked_op(&self, counter: u64, content: usize, payload: &[u8]) -> Unacked {
         let message = Client::Op { handle: self.handle(), counter, payload }.to_vec().into();
-        self.unacked.push_back(Unacked { counter, content, message });
+        Unacked { counter, content, message, is_told_again: false }
+    }
+
+    /// Begins to tell the node what it has lost. Answers the counters that are free for that: before the first op that it
+    /// has not; none: it has all of them.
+    pub(super) fn begin_telling(&mut self) -> Option<Range<u64>> {
+        let known = self.node_counter;
+        self.told_run = self.incarnation;
+        // What was told to an earlier run is found anew.
+        self.unacked.retain(|op| op.counter <= known || !op.is_told_again);
+        let first = self.unacked.iter().map(|op| op.counter).find(|&counter| counter > known)?;
+        Some((first - SPARE_COUNTERS).max(known + 1)..first)
+    }
+
+    /// Takes for sending what the node has lost.
+    pub(super) fn push_again(&mut self, counter: u64, content: usize, payload: &[u8]) {
+        let op = Unacked { is_told_again: true, ..self.unacked_op(counter, content, payload) };
+        let at = self.unacked.partition_point(|other| other.counter < counter);
+        self.unacked.insert(at, op);
     }
 
     /// The next op to send, if one may be sent.
     pub(super) fn next_op(&self, now: Time) -> Option<Bytes> {
-        let may = self.phase == Phase::Joined && now >= self.paused_until;
+        let may = self.phase == Phase::Joined && self.node_vector.is_none() && now >= self.paused_until;
         self.unacked.get(self.sent).filter(|_| may).map(|op| op.message.clone())
     }
 
@@ -267,8 +303,11 @@ impl Session {
             Server::Ack { counter, sequence, .. } => self.handle_ack(*counter, *sequence, oracle)?,
             // It was sent before the node had said that it closes the document.
             Server::Reject { code: Code::UnknownHandle, .. } if self.phase == Phase::Joining => {}
-            // What becomes of it is known when the document is closed, or found to be there.
-            Server::Reject { code: Code::DocumentDeleted, .. } => oracle.check_deleted(self.document)?,
+            // What becomes of it is known when the document is closed, or found to be there. Word of the end may wait for
+            // room, and come behind the refusal of an op that found nothing open.
+            Server::Reject { code: Code::DocumentDeleted | Code::UnknownHandle, .. } => {
+                oracle.check_deleted(self.document)?;
+            }
             Server::Reject { counter, code, retry_after_ms, text, .. } => {
                 if *retry_after_ms == 0 {
                     return Err(self.wrong(&format!("refuses op {counter} for good: {code}: {text}")));
@@ -343,10 +382,12 @@ impl Session {
             missing: joined.state_bytes,
             bytes: Vec::new(),
         });
-        if self.kind == DocumentKind::Yjs && self.role == Role::Writer && !joined.state_vector.is_empty() {
+        let is_told = self.told_run == Some(joined.incarnation);
+        if self.kind == DocumentKind::Yjs && self.role == Role::Writer && !is_told {
             let vector = yjs::vector_of(joined.state_vector);
             let vector = vector.ok_or_else(|| self.wrong("sends a state vector that is none"))?;
             self.node_vector = Some(vector);
+            self.node_counter = joined.writer_counter;
         }
         Ok(Effect::Joined { document: joined.document })
     }

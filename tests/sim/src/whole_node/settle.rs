@@ -6,7 +6,6 @@ use wire::sync::DocumentKind;
 
 use super::plan::{How, Role};
 use super::session::{Phase, Session};
-use super::yjs::Unmerged;
 use super::{SETTLE_INTERVAL, Task, World};
 use crate::invariants::{Check, Invariant};
 
@@ -185,13 +184,9 @@ impl World {
         }
         let text = |session: &Session| super::yjs::integrate(session.view.updates.iter().map(AsRef::as_ref));
         let expected = text(truth);
-        match &expected {
-            Ok(_) => {}
-            Err(Unmerged::Waits(missing)) if self.is_lost(truth, missing) => return Ok(()),
-            Err(reason) => {
-                let seen = format!("{}: the state does not integrate: {reason:?}", truth.name);
-                return Err((Invariant::SameForAll, seen));
-            }
+        if let Err(reason) = &expected {
+            let seen = format!("{}: the state does not integrate: {reason:?}", truth.name);
+            return Err((Invariant::SameForAll, seen));
         }
         for (number, client) in self.clients.iter().enumerate() {
             let of_writer = client.sessions.iter().find(|session| {
@@ -200,7 +195,8 @@ impl World {
                     && session.role == Role::Writer
             });
             if let Some(found) = of_writer.map(text).filter(|found| *found != expected) {
-                let letters = |text: &Result<String, Unmerged>| text.as_ref().ok().map(String::len);
+                let letters =
+                    |text: &Result<String, super::yjs::Unmerged>| text.as_ref().ok().map(String::len);
                 let (found, expected) = (letters(&found), letters(&expected));
                 let seen = format!(
                     "client {number} has other letters in {}: {found:?} letters instead of {expected:?}",
@@ -210,18 +206,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// Whether some of these letters were never safe, and died with all who had them. Whoever was shown them sends what it
-    /// has said itself again first: when it dies before it has told the rest, that waits for ever.
-    fn is_lost(&self, truth: &Session, missing: &[(u64, u32)]) -> bool {
-        self.oracle.contents_of(truth.document).any(|(number, content)| {
-            content.letters.is_some_and(|letters| {
-                missing.iter().any(|&(client, clock)| letters.has(client, clock))
-                    && !letters.is_in(&truth.view.letters)
-                    && !self.oracle.is_acknowledged(number)
-            })
-        })
     }
 
     /// What the shards hold stays under its limits.
