@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::invariants::Violation;
+use crate::life::{Life, Outcome};
 use crate::scenario::Scenario;
-use crate::trace::{self, Trace};
-use crate::whole_node::{self, NodeCounts};
+use crate::trace::{self, Line, Trace};
+use crate::whole_node::{self, Mutation, NodeCounts};
 use crate::world::World;
 
 /// What worlds are of.
@@ -66,42 +67,35 @@ pub struct SeedResult {
 pub fn run_seed(kind: Kind, seed: u64, is_traced: bool) -> SeedResult {
     let trace = if is_traced { Trace::on() } else { Trace::off() };
     match kind {
-        Kind::Transport => run_transport(seed, trace),
-        Kind::WholeNode => run_whole_node(seed, trace),
+        Kind::Transport => {
+            let scenario = Scenario::draw(seed);
+            let head = if is_traced { scenario.to_string() } else { String::new() };
+            SeedResult::new(head, World::new(scenario, trace).live())
+        }
+        Kind::WholeNode => SeedResult::new(String::new(), whole_node::live(seed, Mutation::None, trace)),
     }
 }
 
-fn run_transport(seed: u64, trace: Trace) -> SeedResult {
-    let scenario = Scenario::draw(seed);
-    let head = if trace.is_on() { scenario.to_string() } else { String::new() };
-    let (outcome, lines) = World::new(scenario, trace).run();
-    SeedResult {
-        violation: outcome.violation,
-        digest: outcome.digest,
-        trace: head + &trace::print(&lines),
-        totals: Totals {
-            seeds: 1,
-            datagrams: outcome.datagrams,
-            messages: outcome.messages,
-            virtual_ms: outcome.ended.as_us() / 1_000,
-            ..Totals::default()
-        },
-    }
+/// Lives the world of one seed of a whole node in which something is done wrong.
+#[must_use]
+pub fn run_mutated(mutation: Mutation, seed: u64) -> SeedResult {
+    SeedResult::new(String::new(), whole_node::live(seed, mutation, Trace::off()))
 }
 
-fn run_whole_node(seed: u64, trace: Trace) -> SeedResult {
-    let (outcome, lines) = whole_node::run(seed, trace);
-    SeedResult {
-        violation: outcome.violation,
-        digest: outcome.digest,
-        trace: trace::print(&lines),
-        totals: Totals {
-            seeds: 1,
-            datagrams: outcome.datagrams,
-            messages: outcome.messages,
-            virtual_ms: outcome.ended.as_us() / 1_000,
-            node: outcome.counts,
-        },
+impl SeedResult {
+    fn new(head: String, (outcome, lines): (Outcome, Vec<Line>)) -> Self {
+        Self {
+            violation: outcome.violation,
+            digest: outcome.digest,
+            trace: head + &trace::print(&lines),
+            totals: Totals {
+                seeds: 1,
+                datagrams: outcome.datagrams,
+                messages: outcome.messages,
+                virtual_ms: outcome.ended.as_us() / 1_000,
+                node: outcome.counts,
+            },
+        }
     }
 }
 

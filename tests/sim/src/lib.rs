@@ -15,13 +15,14 @@ mod disk;
 mod draw;
 mod invariants;
 pub mod latency;
+mod life;
 mod scenario;
 pub mod story;
 mod trace;
 mod whole_node;
 mod world;
 
-pub use campaign::{Campaign, Failure, Kind, SeedResult, Totals, run_seed};
+pub use campaign::{Campaign, Failure, Kind, SeedResult, Totals, run_mutated, run_seed};
 pub use cli::{Output, SeedArgs};
 pub use invariants::{Invariant, Violation};
-pub use whole_node::NodeCounts;
+pub use whole_node::{Mutation, NodeCounts};

@@ -190,6 +190,7 @@ impl Disk {
     /// Takes a segment away, durably.
     pub(crate) fn remove(&mut self, segment: u32) {
         self.segments.remove(&segment);
+        self.unsynced.retain(|write| write.place.0 != segment);
         self.missing_last.retain(|missing| missing.place.0 != segment);
     }
 

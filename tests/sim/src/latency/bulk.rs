@@ -11,7 +11,7 @@ use serde::Serialize;
 use wire::limits::DATAGRAM_BYTES_MAX;
 use wire::{Header, Span, Time};
 
-use super::cli::Output;
+use super::cli::MeasureArgs;
 use super::ends::{Ends, Observer};
 use super::run::LatencyError;
 use super::sample::{Percentiles, Sample};
@@ -90,18 +90,11 @@ pub struct BulkArgs {
     /// Virtual seconds of each row.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(5..=3_600))]
     seconds: u64,
-    /// What every random choice follows from.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
     /// Only rows whose names contain one of these, comma-separated.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
-    /// How the result is printed.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
 impl BulkArgs {
@@ -113,10 +106,13 @@ impl BulkArgs {
         let measured: Vec<BulkMeasured> = ROWS
             .iter()
             .filter(is_wanted)
-            .map(|row| measure(row, Span::from_ms(self.seconds * 1_000), self.seed))
+            .map(|row| measure(row, Span::from_ms(self.seconds * 1_000), self.measure.seed))
             .collect::<Result<_, _>>()?;
-        self.output.print(&BulkTable(&measured), &measured)?;
-        Ok(!self.check || measured.iter().all(|row| row.missed.is_empty()))
+        self.measure.conclude(
+            &BulkTable(&measured),
+            &measured,
+            measured.iter().all(|row| row.missed.is_empty()),
+        )
     }
 }
 

@@ -11,7 +11,7 @@ use super::run::LatencyError;
 
 /// How the result is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(super) enum Output {
+enum Output {
     /// A table.
     Text,
     /// JSON, one document.
@@ -20,11 +20,7 @@ pub(super) enum Output {
 
 impl Output {
     /// Prints a table, or what it was made of.
-    pub(super) fn print(
-        self,
-        table: &impl Display,
-        data: &(impl Serialize + ?Sized),
-    ) -> Result<(), LatencyError> {
+    fn print(self, table: &impl Display, data: &(impl Serialize + ?Sized)) -> Result<(), LatencyError> {
         match self {
             Self::Text => print!("{table}"),
             Self::Json => {
@@ -34,6 +30,33 @@ impl Output {
             }
         }
         Ok(())
+    }
+}
+
+/// What every measurement takes.
+#[derive(Clone, Debug, Args)]
+pub(super) struct MeasureArgs {
+    /// What every random choice follows from.
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Fail when a target is missed.
+    #[arg(long)]
+    check: bool,
+}
+
+impl MeasureArgs {
+    /// Prints what was measured. Whether the targets are met, or not asked for.
+    pub(super) fn conclude(
+        &self,
+        table: &impl Display,
+        data: &(impl Serialize + ?Sized),
+        is_met: bool,
+    ) -> Result<bool, LatencyError> {
+        self.output.print(table, data)?;
+        Ok(!self.check || is_met)
     }
 }
 
@@ -48,30 +71,22 @@ pub struct LatencyArgs {
     /// Messages of each row; by default 1,000,000, and 100,000 of the rows at 50 a second.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     messages: Option<u64>,
-    /// What every random choice follows from.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
     /// Only these rows, by name or part of a name, comma-separated.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
-    /// How the result is printed.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
 impl LatencyArgs {
     /// Measures and prints. Whether the targets are met, or not asked for.
     pub fn run(&self) -> Result<bool, LatencyError> {
         let table = self.table()?;
-        self.output.print(&table, &table)?;
-        Ok(!self.check || table.is_met())
+        self.measure.conclude(&table, &table, table.is_met())
     }
 
     fn table(&self) -> Result<Table, LatencyError> {
         let rows: Vec<Row> = ROWS.into_iter().filter(|row| row.is_meant(&self.rows)).collect();
-        measure_rows(&rows, self.messages, self.seed)
+        measure_rows(&rows, self.messages, self.measure.seed)
     }
 }

@@ -10,7 +10,7 @@ use quantum::Config;
 use serde::Serialize;
 use wire::{Span, Time};
 
-use super::cli::Output;
+use super::cli::MeasureArgs;
 use super::ends::{Ends, Observer};
 use super::run::LatencyError;
 use super::sample::{Percentiles, Sample};
@@ -36,15 +36,8 @@ pub struct FirstByteArgs {
     /// Connections of each row, one after another.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     connections: u64,
-    /// What every random choice follows from.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// How the result is printed.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-    /// Fail when a target is missed.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
 /// What connections over one network took.
@@ -65,10 +58,9 @@ impl FirstByteArgs {
     pub fn run(&self) -> Result<bool, LatencyError> {
         let rows: Vec<FirstByteMeasured> = NETWORKS
             .into_iter()
-            .map(|(loss, network)| first_bytes(loss, network, self.connections, self.seed))
+            .map(|(loss, network)| first_bytes(loss, network, self.connections, self.measure.seed))
             .collect::<Result<_, _>>()?;
-        self.output.print(&FirstByteTable(&rows), &rows)?;
-        Ok(!self.check || rows.iter().all(|row| !row.is_missed))
+        self.measure.conclude(&FirstByteTable(&rows), &rows, rows.iter().all(|row| !row.is_missed))
     }
 }
 

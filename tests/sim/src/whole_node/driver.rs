@@ -7,6 +7,7 @@ use wal::memory::HeapBuffer;
 use wal::{AlignedBuffer, BLOCK_BYTES, Write};
 use wire::{Span, Time};
 
+use super::mutation::Mutation;
 use super::plan::Point;
 use super::storage::StorageThread;
 use super::{BUFFER_BYTES, Task, World};
@@ -133,8 +134,10 @@ impl World {
         if let Err(error) = flight.result {
             return self.kill(&format!("stops: a write of shard {number} failed: {error}"));
         }
-        wal::Storage::sync(&mut self.node.disks[number], at.segment)
-            .expect("a disk that serves is not interrupted");
+        if self.mutation != Mutation::SyncLeftOut {
+            wal::Storage::sync(&mut self.node.disks[number], at.segment)
+                .expect("a disk that serves is not interrupted");
+        }
         if self.kill_at(Point::Durable) {
             return;
         }

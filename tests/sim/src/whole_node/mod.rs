@@ -9,9 +9,13 @@ mod client;
 mod counts;
 mod driver;
 mod lanes;
+mod link;
+mod messages;
+mod mutation;
 mod node;
 mod oracle;
 mod plan;
+mod pump;
 mod requests;
 mod session;
 mod settle;
@@ -26,8 +30,10 @@ use std::sync::Arc;
 use netem::{Direction, Mapping, Path, PathDelivery, Random};
 use wire::{Ecn, Span, Time};
 
-use self::client::{Client, Inbox, Link};
+use self::client::Client;
 pub use self::counts::NodeCounts;
+use self::link::{Inbox, Link};
+pub use self::mutation::Mutation;
 use self::node::Node;
 use self::oracle::Oracle;
 use self::plan::{How, Plan, Point};
@@ -35,6 +41,7 @@ use crate::agenda::Agenda;
 use crate::datagram::Datagram;
 use crate::digest::Digest;
 use crate::invariants::{Check, Invariant, Violation};
+use crate::life::{Life, Outcome};
 use crate::scenario::network;
 use crate::trace::{Line, Trace};
 
@@ -44,8 +51,6 @@ const UNIX_MS: u64 = 1_700_000_000_000;
 const SETTLE_INTERVAL: Span = Span::from_ms(50);
 /// How often what the node holds is compared with its limits.
 const INSPECTION_INTERVAL: Span = Span::from_ms(100);
-/// Turns of one world at most: beyond, something does not end.
-const TURNS_MAX: u64 = 2_000_000;
 /// The longest datagram.
 const BUFFER_BYTES: usize = 1_500;
 /// Clients' networks, and their first ports; each connection has the next.
@@ -71,20 +76,9 @@ enum Task {
     Inspect,
 }
 
-/// What became of a world.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) violation: Option<Violation>,
-    /// Equal for equal runs.
-    pub(crate) digest: u64,
-    pub(crate) datagrams: u64,
-    pub(crate) messages: u64,
-    pub(crate) ended: Time,
-    pub(crate) counts: NodeCounts,
-}
-
 pub(crate) struct World {
     plan: Plan,
+    mutation: Mutation,
     client_config: Arc<quantum::Config>,
     now: Time,
     agenda: Agenda<Task>,
@@ -108,13 +102,66 @@ pub(crate) struct World {
     counts: NodeCounts,
 }
 
-/// Lives the world of a seed.
-pub(crate) fn run(seed: u64, trace: Trace) -> (Outcome, Vec<Line>) {
-    World::new(Plan::draw(seed), trace).run()
+/// Lives the world of a seed, with something wrong in it.
+pub(crate) fn live(seed: u64, mutation: Mutation, trace: Trace) -> (Outcome, Vec<Line>) {
+    let mut world = World::new(Plan::draw(seed), mutation, trace);
+    world.tell_plan();
+    world.live()
+}
+
+impl Life for World {
+    const TURNS_MAX: u64 = 2_000_000;
+
+    fn turn(&mut self) -> Check {
+        let links = self.links.iter().filter_map(|link| link.wake);
+        let paths = self.links.iter().filter_map(|link| link.path.poll_timeout());
+        let pump = self.pumps.first().map(|(at, _)| *at);
+        let next = links.chain(paths).chain(pump).chain(self.agenda.next()).chain(self.node.wake()).min();
+        let Some(next) = next else {
+            return Err((Invariant::Progress, "nothing happens any more".to_owned()));
+        };
+        self.now = self.now.max(next);
+        self.digest.word(self.now.as_us());
+        while let Some(task) = self.agenda.due(self.now) {
+            self.do_task(task)?;
+        }
+        while let Some(&(at, client)) = self.pumps.first().filter(|(at, _)| *at <= self.now) {
+            self.pumps.remove(&(at, client));
+            self.pump_client(client);
+        }
+        self.deliver()?;
+        self.carry_lanes();
+        self.flush_node()?;
+        (0..self.links.len()).try_for_each(|link| self.flush_link(link))
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn now(&self) -> Time {
+        self.now
+    }
+
+    fn trace(&mut self) -> &mut Trace {
+        &mut self.trace
+    }
+
+    fn end(self, violation: Option<Violation>) -> (Outcome, Vec<Line>) {
+        let outcome = Outcome {
+            violation,
+            digest: self.digest.value(),
+            datagrams: self.datagrams,
+            messages: self.messages,
+            ended: self.now,
+            counts: self.counted(),
+        };
+        (outcome, self.trace.into_lines())
+    }
 }
 
 impl World {
-    fn new(plan: Plan, trace: Trace) -> Self {
+    fn new(plan: Plan, mutation: Mutation, trace: Trace) -> Self {
         let mut random = Random::stream(plan.seed, 1_001);
         let mut links = Vec::new();
         for (client, client_plan) in plan.clients.iter().enumerate() {
@@ -142,6 +189,7 @@ impl World {
             datagrams: 0,
             messages: 0,
             counts: NodeCounts::default(),
+            mutation,
             plan,
         };
         world.fill_agenda();
@@ -167,7 +215,7 @@ impl World {
         self.agenda.add(Time::ZERO + INSPECTION_INTERVAL, Task::Inspect);
     }
 
-    fn run(mut self) -> (Outcome, Vec<Line>) {
+    fn tell_plan(&mut self) {
         let plan = &self.plan;
         self.trace.say(Time::ZERO, "world", || {
             let (shards, documents, clients) = (plan.shards, plan.documents.len(), plan.clients.len());
@@ -176,52 +224,6 @@ impl World {
                 plan.heal_at
             )
         });
-        let mut turns = 0;
-        let mut violation = None;
-        while violation.is_none() && !self.is_over {
-            turns += 1;
-            let result = if turns > TURNS_MAX {
-                Err((Invariant::Timers, format!("{TURNS_MAX} turns, and no end")))
-            } else {
-                self.turn()
-            };
-            violation = result.err().map(|(invariant, seen)| Violation { invariant, at: self.now, seen });
-        }
-        if let Some(violation) = &violation {
-            self.trace.say(self.now, "INVARIANT", || format!("violated: {violation}"));
-        }
-        let outcome = Outcome {
-            violation,
-            digest: self.digest.value(),
-            datagrams: self.datagrams,
-            messages: self.messages,
-            ended: self.now,
-            counts: self.counted(),
-        };
-        (outcome, self.trace.into_lines())
-    }
-
-    fn turn(&mut self) -> Check {
-        let links = self.links.iter().filter_map(|link| link.wake);
-        let paths = self.links.iter().filter_map(|link| link.path.poll_timeout());
-        let pump = self.pumps.first().map(|(at, _)| *at);
-        let next = links.chain(paths).chain(pump).chain(self.agenda.next()).chain(self.node.wake()).min();
-        let Some(next) = next else {
-            return Err((Invariant::Progress, "nothing happens any more".to_owned()));
-        };
-        self.now = self.now.max(next);
-        self.digest.word(self.now.as_us());
-        while let Some(task) = self.agenda.due(self.now) {
-            self.do_task(task)?;
-        }
-        while let Some(&(at, client)) = self.pumps.first().filter(|(at, _)| *at <= self.now) {
-            self.pumps.remove(&(at, client));
-            self.pump_client(client);
-        }
-        self.deliver()?;
-        self.carry_lanes();
-        self.flush_node()?;
-        (0..self.links.len()).try_for_each(|link| self.flush_link(link))
     }
 
     fn deliver(&mut self) -> Check {

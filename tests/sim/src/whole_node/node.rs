@@ -13,6 +13,7 @@ use wire::{Ecn, Header, Span, TicketKeyRing, Time, partition_of};
 use super::counts::NodeCounts;
 use super::driver::Host;
 use super::lanes::Lanes;
+use super::mutation::Mutation;
 use super::oracle::{Logged, Place};
 use super::plan::{How, Plan, Point};
 use super::storage::StorageThread;
@@ -127,6 +128,10 @@ impl World {
         if self.node.shards.is_some() {
             return Ok(());
         }
+        let is_first = self.node.life == 0;
+        for store in self.node.stores.iter_mut().flatten() {
+            store.hides_tombstones = self.mutation == Mutation::TombstonesUnread && !is_first;
+        }
         let mut shards = Vec::new();
         let mut places = self.stored_ops()?;
         for number in 0..self.plan.shards {
@@ -183,7 +188,7 @@ impl World {
         number: usize,
         places: &mut [Place],
     ) -> Result<Shard<HeapBuffer>, StartError> {
-        let Self { plan, node, oracle, .. } = self;
+        let Self { plan, node, oracle, mutation, .. } = self;
         let placement = Placement::single_node(number as u32, plan.shards as u32, plan.partitions);
         let mut sync = StateSync::new(plan.sync.clone(), placement, 0);
         let store = node.stores[number].as_mut().expect("the node is down");
@@ -203,6 +208,9 @@ impl World {
                 if !place.is_deleted {
                     violation = violation.take().or_else(|| note(op.document, &mut place.ops, logged).err());
                 }
+            }
+            if is_deletion && *mutation == Mutation::DeletionsUnread {
+                return;
             }
             let op = RecoveredOp {
                 document: op.document,

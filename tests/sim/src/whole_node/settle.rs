@@ -153,7 +153,8 @@ impl World {
         else {
             return Ok(());
         };
-        if self.oracle.is_deleted(document) {
+        // Whoever wanted its end may have gone before that was answered: who came last knows.
+        if self.oracle.is_deleted(document) || truth.phase == Phase::Left {
             return Ok(());
         }
         match truth.kind {

@@ -50,6 +50,8 @@ pub(super) struct Store {
     damaged: BTreeSet<Box<str>>,
     faults: StoreFaults,
     random: Random,
+    /// Whoever reads is not told of the ends of documents.
+    pub(super) hides_tombstones: bool,
     writes_failed: u64,
     reads_failed: u64,
 }
@@ -57,7 +59,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(faults: StoreFaults, random: Random) -> Self {
         let (kept, damaged) = (MemoryStore::default(), BTreeSet::new());
-        Self { kept, damaged, faults, random, writes_failed: 0, reads_failed: 0 }
+        Self { kept, damaged, faults, random, hides_tombstones: false, writes_failed: 0, reads_failed: 0 }
     }
 
     /// From now on it has no defects; says whether there was damage.
@@ -129,7 +131,8 @@ impl Store {
 impl DocumentStore for Store {
     fn head(&mut self, document: &str) -> Result<Option<StoredDocument>, StoreError> {
         self.read(document)?;
-        self.kept.head(document)
+        let head = self.kept.head(document)?;
+        Ok(head.filter(|head| head.tombstone.is_none() || !self.hides_tombstones))
     }
 
     fn write(&mut self, writes: &[StoreWrite<'_>]) -> Result<(), StoreError> {

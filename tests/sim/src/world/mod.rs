@@ -33,27 +33,15 @@ use crate::digest::Digest;
 use crate::invariants::amplification::AmplificationWatch;
 use crate::invariants::timers::TimerWatch;
 use crate::invariants::{Check, Invariant, Violation, progress};
+use crate::life::{Life, Outcome};
 use crate::scenario::{Incident, Scenario};
 use crate::trace::{Line, Trace};
+use crate::whole_node::NodeCounts;
 
 /// How often progress and memory are looked at.
 const INSPECTION_INTERVAL: Span = Span::from_ms(50);
-/// Turns of one world at most: beyond, something does not end.
-const TURNS_MAX: u64 = 3_000_000;
 /// The longest datagram, and the longest train.
 const BUFFER_BYTES: usize = 64 * 1_500;
-
-/// What became of a world.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) violation: Option<Violation>,
-    /// Equal for equal runs.
-    pub(crate) digest: u64,
-    pub(crate) datagrams: u64,
-    pub(crate) messages: u64,
-    /// When it ended, in virtual time.
-    pub(crate) ended: Time,
-}
 
 /// A client's machine and its network.
 struct ClientHost {
@@ -93,6 +81,40 @@ pub(crate) struct World {
     datagrams: u64,
     messages: u64,
     pub(crate) trace: Trace,
+}
+
+impl Life for World {
+    const TURNS_MAX: u64 = 3_000_000;
+
+    fn turn(&mut self) -> Check {
+        let result = self.take_turn();
+        self.tell_drops();
+        result
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn now(&self) -> Time {
+        self.now
+    }
+
+    fn trace(&mut self) -> &mut Trace {
+        &mut self.trace
+    }
+
+    fn end(self, violation: Option<Violation>) -> (Outcome, Vec<Line>) {
+        let outcome = Outcome {
+            violation,
+            digest: self.digest.value(),
+            datagrams: self.datagrams,
+            messages: self.messages,
+            ended: self.now,
+            counts: NodeCounts::default(),
+        };
+        (outcome, self.trace.into_lines())
+    }
 }
 
 impl World {
@@ -151,34 +173,7 @@ impl World {
         self.agenda.add(Time::ZERO + INSPECTION_INTERVAL, Task::Inspect);
     }
 
-    /// Lives it to its end.
-    pub(crate) fn run(mut self) -> (Outcome, Vec<Line>) {
-        let mut turns = 0;
-        let mut violation = None;
-        while violation.is_none() && !self.is_over {
-            turns += 1;
-            let result = if turns > TURNS_MAX {
-                Err((Invariant::Timers, format!("{TURNS_MAX} turns, and no end")))
-            } else {
-                self.turn()
-            };
-            violation = result.err().map(|(invariant, seen)| Violation { invariant, at: self.now, seen });
-            self.tell_drops();
-        }
-        if let Some(violation) = &violation {
-            self.trace.say(self.now, "INVARIANT", || format!("violated: {violation}"));
-        }
-        let outcome = Outcome {
-            violation,
-            digest: self.digest.value(),
-            datagrams: self.datagrams,
-            messages: self.messages,
-            ended: self.now,
-        };
-        (outcome, self.trace.into_lines())
-    }
-
-    fn turn(&mut self) -> Check {
+    fn take_turn(&mut self) -> Check {
         let Some(next) = self.next_instant() else {
             self.is_over = true;
             return Ok(());
