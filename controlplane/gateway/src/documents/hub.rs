@@ -206,7 +206,7 @@ impl DocumentHub {
                 match self.pending.remove(counter) {
                     Some(Waiter::Socket { socket, .. }) => self.end_socket(socket, refusal),
                     Some(Waiter::Request(reply)) => drop(reply.send(Err(refusal))),
-                    Some(Waiter::Nobody) | None => {}
+                    None => {}
                 }
             }
             DocumentEvent::Presence(states) => {
@@ -258,7 +258,6 @@ impl DocumentHub {
             match waiter {
                 Waiter::Socket { socket, frame } => self.send_to(socket, frame),
                 Waiter::Request(reply) => drop(reply.send(Ok(Applied { op_id, sequence }))),
-                Waiter::Nobody => {}
             }
         }
     }

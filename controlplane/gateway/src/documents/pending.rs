@@ -17,8 +17,6 @@ pub(super) enum Waiter {
     Socket { socket: SocketId, frame: Bytes },
     /// A request.
     Request(oneshot::Sender<Result<Applied, Refusal>>),
-    /// Nobody: the gateway itself.
-    Nobody,
 }
 
 #[derive(Debug)]
