@@ -2,12 +2,11 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{UNIX_S, client_address, connect, keys};
+use heap::live_bytes;
 use quantum::{Channel, Config, Connection, ConnectionKey, Endpoint, EndpointLimits, MessageSink, Now};
 use wire::{Span, Time};
 
@@ -24,34 +23,8 @@ impl MessageSink for Taken {
     }
 }
 
-struct LiveAllocator;
-
-thread_local! {
-    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
-}
-
-fn count(bytes: usize, sign: i64) {
-    LIVE_BYTES.with(|live| live.set(live.get() + sign * bytes as i64));
-}
-
-// SAFETY: every call goes to the system's allocator as it is; counting touches a thread-local that needs
-// neither allocation nor destructor.
-unsafe impl GlobalAlloc for LiveAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(layout.size(), -1);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: LiveAllocator = LiveAllocator;
+static ALLOCATOR: heap::CountingAllocator = heap::CountingAllocator;
 
 /// Has `clients` say something and fall silent; the bytes that the node keeps for them.
 fn node_bytes(clients: u8, mut speak: impl FnMut(&mut Connection)) -> i64 {
@@ -71,22 +44,22 @@ fn node_bytes(clients: u8, mut speak: impl FnMut(&mut Connection)) -> i64 {
             client.handle_timeout(now);
             while let Some(length) = client.poll_transmit(now, &mut buffer) {
                 let from = client_address(n as u16);
-                let before = LIVE_BYTES.with(Cell::get);
+                let before = live_bytes();
                 node.handle_datagram(unix_now, from, &mut buffer[..length], &mut at_node);
-                kept += LIVE_BYTES.with(Cell::get) - before;
+                kept += live_bytes() - before;
             }
         }
-        let before = LIVE_BYTES.with(Cell::get);
+        let before = live_bytes();
         for (key, channel, bytes) in at_node.0.drain(..) {
             node.consume(key, channel, bytes);
         }
         node.handle_timeout(now);
-        kept += LIVE_BYTES.with(Cell::get) - before;
+        kept += live_bytes() - before;
         loop {
-            let before = LIVE_BYTES.with(Cell::get);
+            let before = live_bytes();
             let sent = node.poll_transmit(now, &mut buffer);
             while node.poll_event().is_some() {}
-            kept += LIVE_BYTES.with(Cell::get) - before;
+            kept += live_bytes() - before;
             let Some((to, length)) = sent else { break };
             let n = to.port() - client_address(0).port();
             all[usize::from(n)].handle_datagram(now, &mut buffer[..length], &mut at_client);

@@ -2,39 +2,17 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use common::{Link, Pair};
+use heap::allocations;
 use quantum::fec::{Decoder, Encoder, RepairHeader};
 use quantum::{Channel, ConnectionKey, MessageSink, SendOptions};
 use wire::{Span, Time};
 
-struct CountingAllocator;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator as it is; counting touches a thread-local that needs
-// neither allocation nor destructor.
-unsafe impl GlobalAlloc for CountingAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static ALLOCATOR: heap::CountingAllocator = heap::CountingAllocator;
 
 #[derive(Default)]
 struct Counter {
@@ -92,9 +70,9 @@ fn a_warm_connection_allocates_per_packet() {
     let mut pair = Pair::connected(1, Link::default());
     let key = pair.key();
     exchange(&mut pair, key, &[Channel::Sync], 20_000);
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations();
     let messages = exchange(&mut pair, key, &[Channel::Sync], 20_000);
-    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    let allocations = allocations() - before;
     assert!(messages >= 399_000, "{messages}");
     assert!(allocations < 20, "{allocations} allocations for {messages} messages");
 }
@@ -105,9 +83,9 @@ fn a_kind_of_channel_allocates_per_packet() {
     let mut pair = Pair::connected(1, Link::default());
     let key = pair.key();
     exchange(&mut pair, key, &channels, 5_000);
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations();
     let messages = exchange(&mut pair, key, &channels, 5_000);
-    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    let allocations = allocations() - before;
     assert!(messages >= 390_000, "{messages}");
     assert!(allocations < 20, "{allocations} allocations for {messages} messages");
 }
@@ -157,9 +135,9 @@ fn repairs_allocate_per_packet() {
     let mut flights = VecDeque::with_capacity(1_000);
     exchange_with_repairs(&mut pair, 5_000, &mut flights);
     let repairs = pair.client.stats().fec_repairs_sent;
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations();
     exchange_with_repairs(&mut pair, 5_000, &mut flights);
-    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    let allocations = allocations() - before;
     let repairs = pair.client.stats().fec_repairs_sent - repairs;
     assert!(repairs > 500, "{repairs}");
     // What comes before its turn is kept: 100 losses hold up a few messages each.
@@ -196,8 +174,8 @@ fn repair(encoder: &mut Encoder, decoder: &mut Decoder, count: u64) -> u64 {
 fn a_warm_codec_allocates_per_repair() {
     let (mut encoder, mut decoder) = (Encoder::new(0), Decoder::new());
     repair(&mut encoder, &mut decoder, 1_000);
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations();
     let recovered = repair(&mut encoder, &mut decoder, 10_000);
-    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    let allocations = allocations() - before;
     assert_eq!((recovered, allocations), (1_000, 0));
 }

@@ -1,7 +1,6 @@
 //! A warm shard takes an op from the datagram into the log's buffer, and out into the sealed packets of its readers,
 //! without allocating, but for what is kept of the op itself.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,38 +14,18 @@ use wal::{LogConfig, LogPosition, LogWriter};
 use wire::sync::{Channel, Client, DocumentKind, Join, Server};
 use wire::{Access, Ecn, Grant, Guuid, Span, Ticket, TicketKeyRing, Time};
 
-struct CountingAllocator;
+#[global_allocator]
+static ALLOCATOR: heap::CountingAllocator = heap::CountingAllocator;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static IS_COUNTING: Cell<bool> = const { Cell::new(false) };
 }
-
-// SAFETY: every call goes to the system's allocator as it is; counting touches thread-locals that need neither
-// allocation nor destructor.
-unsafe impl GlobalAlloc for CountingAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if IS_COUNTING.get() {
-            ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        }
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// What the shard does in `run` is counted; what the clients of the test do is not.
 fn counted<T>(run: impl FnOnce() -> T) -> T {
-    IS_COUNTING.set(true);
+    let before = heap::allocations();
     let done = run();
-    IS_COUNTING.set(false);
+    ALLOCATIONS.set(ALLOCATIONS.get() + heap::allocations() - before);
     done
 }
 

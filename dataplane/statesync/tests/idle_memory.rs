@@ -1,8 +1,6 @@
 //! What a document costs when nothing happens in it, and what it leaves behind.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use heap::live_bytes;
 use statesync::jobs::{HistoryOp, StoredDocument, Version};
 use statesync::{
     AppendLog, DocumentStore, HistoryBase, LogFull, LogOp, Output, Placement, Session, SessionRates,
@@ -19,38 +17,8 @@ const UNLOADED_BYTES_MAX: i64 = 64;
 const DOCUMENTS: u64 = 4_096;
 const OPS: u64 = 20;
 
-struct LiveAllocator;
-
-thread_local! {
-    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
-}
-
-fn count(bytes: usize, sign: i64) {
-    LIVE_BYTES.with(|live| live.set(live.get() + sign * bytes as i64));
-}
-
-// SAFETY: every call goes to the system's allocator as it is; counting touches a thread-local that needs neither
-// allocation nor destructor.
-unsafe impl GlobalAlloc for LiveAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(layout.size(), -1);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: LiveAllocator = LiveAllocator;
-
-fn live_bytes() -> i64 {
-    LIVE_BYTES.with(Cell::get)
-}
+static ALLOCATOR: heap::CountingAllocator = heap::CountingAllocator;
 
 /// Forgets all, and counts the bytes of states and vectors that documents in memory share with it.
 #[derive(Default)]
