@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quantum::Now;
 use rings::spsc::{Consumer, Producer};
-use rt::{HiccupCause, HiccupMeter, Incoming, LogBuffer, PacketRing, Sent, Train};
+use rt::{HiccupCause, HiccupMeter, Incoming, LogBuffer, PacketRing, Train};
 use shard::{Command, Figure, IdlePolicy, Probe, Report, Shard, Stage};
 use wire::{Span, Time};
 
@@ -284,20 +284,19 @@ impl ShardLoop {
         }
         self.shard.probe().enter(Stage::Send);
         let mut datagrams = 0;
-        while datagrams < self.core.datagrams_out_per_turn_max {
-            let shard = &mut self.shard;
-            let datagrams_max = self.ring.train_datagrams_max();
-            let sent = self.ring.send_train(|buffer| {
-                let (to, train) = shard.poll_transmit_train(now, buffer, datagrams_max)?;
-                datagrams += train.datagrams;
-                let (bytes, segment_bytes) = (train.bytes, train.segment_bytes);
-                Some(Train { to, bytes, segment_bytes, ecn: train.ecn })
-            })?;
-            match sent {
-                Sent::Queued => worked = true,
-                Sent::Nothing | Sent::Full => break,
+        let budget = self.core.datagrams_out_per_turn_max;
+        let shard = &mut self.shard;
+        let train_datagrams_max = self.ring.train_datagrams_max();
+        self.ring.send_trains(|buffer| {
+            if datagrams >= budget {
+                return None;
             }
-        }
+            let (to, train) = shard.poll_transmit_train(now, buffer, train_datagrams_max)?;
+            datagrams += train.datagrams;
+            let (bytes, segment_bytes) = (train.bytes, train.segment_bytes);
+            Some(Train { to, bytes, segment_bytes, ecn: train.ecn })
+        })?;
+        worked |= datagrams > 0;
         self.shard.probe().leave_if(datagrams > 0);
         self.shard.probe().enter(Stage::Commit);
         self.ring.flush()?;

@@ -17,6 +17,8 @@ counters! {
         trains_in,
         /// Trains that the kernel took.
         trains_out,
+        /// System calls that took several datagrams or trains.
+        batches_out,
         /// Trains that the kernel refused: datagrams go one by one from then on.
         trains_refused,
         /// Times the kernel found no receive buffer; datagrams waited in the socket's buffer.

@@ -17,6 +17,8 @@ const MESSAGES_MAX: usize = 32;
 const CALL_BYTES: usize = 64 << 10;
 /// Room for the longest train.
 const BUFFER_BYTES: usize = 64 << 10;
+/// From one buffer to the next: not all of them begin in the same places of the caches.
+const STRIDE_BYTES: usize = BUFFER_BYTES + 5 * 64;
 
 /// Messages for recvmmsg(2) with their buffers.
 pub(super) struct DirectReceive {
@@ -32,11 +34,11 @@ pub(super) struct DirectReceive {
 
 impl DirectReceive {
     pub(super) fn map() -> io::Result<Self> {
-        let buffers = Pages::map(MESSAGES_MAX * BUFFER_BYTES)?;
+        let buffers = Pages::map(MESSAGES_MAX * STRIDE_BYTES)?;
         let mut names = vec![Name::EMPTY; MESSAGES_MAX].into_boxed_slice();
         let mut controls = vec![[Control::EMPTY; CONTROLS_MAX]; MESSAGES_MAX].into_boxed_slice();
         let mut vectors: Box<[libc::iovec]> = (0..MESSAGES_MAX)
-            .map(|at| libc::iovec { iov_base: buffers.at(at * BUFFER_BYTES).cast(), iov_len: BUFFER_BYTES })
+            .map(|at| libc::iovec { iov_base: buffers.at(at * STRIDE_BYTES).cast(), iov_len: BUFFER_BYTES })
             .collect();
         let messages = (0..MESSAGES_MAX)
             .map(|at| {
@@ -98,7 +100,7 @@ impl DirectReceive {
     pub(super) fn peek(&self, at: usize) -> &[u8] {
         let bytes = (self.messages[at].msg_len as usize).min(BUFFER_BYTES);
         // SAFETY: the kernel looks at the buffers only during a call, and none is under way.
-        unsafe { self.buffers.slice(at * BUFFER_BYTES, bytes) }
+        unsafe { self.buffers.slice(at * STRIDE_BYTES, bytes) }
     }
 
     /// Reads message `at` of the last call.
@@ -116,7 +118,7 @@ impl DirectReceive {
         match address::parse(&self.names[at].0[..name_len]) {
             Some(from) if bytes > 0 => {
                 // SAFETY: the kernel looks at the buffers only during a call, and none is under way.
-                let payload = unsafe { self.buffers.slice_mut(at * BUFFER_BYTES, bytes) };
+                let payload = unsafe { self.buffers.slice_mut(at * STRIDE_BYTES, bytes) };
                 Received::Datagrams { arrival: Arrival { from, ecn: controls.ecn }, payload, segment_bytes }
             }
             _ => Received::Empty,

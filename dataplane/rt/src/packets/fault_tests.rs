@@ -170,6 +170,7 @@ fn a_feature_is_left_out_or_says_nothing_of_its_absence() {
             "deferred_completions",
             "receive_trains",
             "send_trains",
+            "send_batches",
             "ecn",
             "full_buffers",
             "zero_copy_send",

@@ -120,6 +120,11 @@ impl PacketRing {
             "the kernel, the device or the path takes no UDP_SEGMENT: datagrams are sent one by one",
         );
         found.push_if(
+            "send_batches",
+            self.batch.is_allowed(),
+            "the kernel, or a seccomp profile, has no sendmmsg: each datagram or train is a system call",
+        );
+        found.push_if(
             "ecn",
             self.send.ecn() == Ecn::Ect0,
             "the socket takes no IP_TOS: congestion shows as loss only",

@@ -8,6 +8,9 @@
 //! a freed slot or the time.
 
 mod alarm;
+mod batch;
+#[cfg(test)]
+mod batch_tests;
 mod busy_poll;
 mod config;
 mod counters;
@@ -39,6 +42,7 @@ use io_uring::{IoUring, types};
 use crate::address::{NAME_BYTES, Name};
 use crate::{Doorbell, Result, RtError};
 use alarm::Alarm;
+use batch::Batch;
 use busy_poll::BusyPoll;
 pub use config::PacketRingConfig;
 pub use counters::PacketCounters;
@@ -98,7 +102,7 @@ pub struct Polled {
     pub more: bool,
 }
 
-/// What became of a [`PacketRing::send_train`].
+/// What became of a [`PacketRing::send_train`] or [`PacketRing::send_trains`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// Sent, or on the ring until there is room; then the next flush submits it.
@@ -129,7 +133,7 @@ struct Parts {
 
 /// One UDP socket on its own io_uring. Made, used and dropped on one thread (it is not `Send`).
 ///
-/// A turn is: [`Self::poll`], any number of [`Self::send_train`], [`Self::flush`]; and [`Self::wait`] when there is
+/// A turn is: [`Self::poll`], any number of [`Self::send_train`] or [`Self::send_trains`], [`Self::flush`]; and [`Self::wait`] when there is
 /// nothing to do. While a log write is in flight each poll offers the core to others once, because the kernel ends
 /// the write on a worker thread of this core.
 pub struct PacketRing {
@@ -153,6 +157,8 @@ pub struct PacketRing {
     /// Polls since the last sleep.
     polls_awake: u32,
     sends_trains: bool,
+    /// Gathered by one call, and empty when it returns.
+    batch: Batch,
     receives_trains: bool,
     /// Sends on the ring that the kernel has not answered yet.
     sends_waiting: usize,
@@ -242,6 +248,7 @@ impl PacketRing {
             alarm: Alarm::new(),
             bell,
             sends_trains: can_send_trains(socket.as_raw_fd()),
+            batch: Batch::new(socket.as_raw_fd()),
             receives_trains,
             sends_waiting: 0,
             zero_copy,

@@ -26,6 +26,10 @@ struct Message {
     datagrams: usize,
 }
 
+/// What lies between two slots: without it all of them would begin in the same places of the caches, and a batch would
+/// throw itself out.
+const APART_BYTES: usize = 5 * 64;
+
 /// All slots; the free ones are taken last-in first-out, so that a quiet shard stays in few cache lines.
 pub(super) struct SendSlots {
     buffers: Pages,
@@ -41,12 +45,12 @@ pub(super) struct SendSlots {
 impl SendSlots {
     /// `count` slots of `slot_bytes`, for `socket`.
     pub(super) fn map(count: u16, slot_bytes: usize, socket: &UdpSocket) -> io::Result<Self> {
-        let buffers = Pages::map(usize::from(count) * slot_bytes)?;
+        let buffers = Pages::map(usize::from(count) * (slot_bytes + APART_BYTES))?;
         let mut messages: Box<[Message]> = (0..usize::from(count))
             .map(|slot| Message {
                 // SAFETY: all-zero is a valid `msghdr`: null pointers with zero lengths.
                 header: unsafe { std::mem::zeroed() },
-                vector: libc::iovec { iov_base: buffers.at(slot * slot_bytes).cast(), iov_len: 0 },
+                vector: libc::iovec { iov_base: buffers.at(slot * (slot_bytes + APART_BYTES)).cast(), iov_len: 0 },
                 name: Name::EMPTY,
                 controls: [Control::EMPTY; CONTROLS_MAX],
                 datagrams: 0,
@@ -77,7 +81,8 @@ impl SendSlots {
     pub(super) fn buffer(&mut self, slot: u16) -> &mut [u8] {
         // SAFETY: the slot was taken and is not submitted, so the kernel does not look at its buffer.
         unsafe {
-            self.buffers.slice_mut(usize::from(slot) * self.slot_bytes, self.slot_bytes.min(TRAIN_BYTES_MAX))
+            let at = usize::from(slot) * (self.slot_bytes + APART_BYTES);
+            self.buffers.slice_mut(at, self.slot_bytes.min(TRAIN_BYTES_MAX))
         }
     }
 
@@ -162,35 +167,65 @@ impl PacketRing {
     /// # Panics
     /// When `fill` returns a train that is longer than its buffer or has too many datagrams.
     pub fn send_train(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<Train>) -> Result<Sent> {
-        if self.ring.submission().is_full() {
-            self.flush()?;
-        }
-        let is_full = self.ring.submission().is_full();
-        let Some(slot) = (!is_full).then(|| self.send.take()).flatten() else {
-            self.counters.send_slots_exhausted += 1;
-            return Ok(Sent::Full);
-        };
+        let Some(slot) = self.take_slot()? else { return Ok(Sent::Full) };
         let Some(train) = fill(self.send.buffer(slot)) else {
             self.send.release(slot);
             return Ok(Sent::Nothing);
         };
-        let message = self.send.message(slot, &train);
+        self.send_slot(slot, &train)?;
+        Ok(Sent::Queued)
+    }
+
+    /// A free slot, whose message would find room on the ring, too.
+    pub(super) fn take_slot(&mut self) -> Result<Option<u16>> {
+        if self.ring.submission().is_full() {
+            self.flush()?;
+        }
+        let is_full = self.ring.submission().is_full();
+        let slot = (!is_full).then(|| self.send.take()).flatten();
+        self.counters.send_slots_exhausted += u64::from(slot.is_none());
+        Ok(slot)
+    }
+
+    /// Sends what a taken slot was filled with.
+    pub(super) fn send_slot(&mut self, slot: u16, train: &Train) -> Result<()> {
+        let message = self.send.message(slot, train);
         if self.sends_waiting > 0 {
             // Behind those that wait for room.
-            self.queue_send(slot, message);
-            return Ok(Sent::Queued);
+            return self.queue_slot(slot);
         }
         if self.zero_copy.is_due(train.bytes) {
-            self.send_zero_copy(slot, message)?;
-            return Ok(Sent::Queued);
+            return self.send_zero_copy(slot, message);
         }
-        let result = self.send_at_once(message);
+        self.send_prepared(slot)
+    }
+
+    /// Sends from a taken slot whose message is set.
+    pub(super) fn send_prepared(&mut self, slot: u16) -> Result<()> {
+        let result = self.send_at_once(self.send.header(slot));
+        self.settle_send(slot, result)
+    }
+
+    /// The kernel's answer to a send at once: without room it goes to the ring.
+    pub(super) fn settle_send(&mut self, slot: u16, result: i32) -> Result<()> {
         if result == -libc::EAGAIN {
-            self.queue_send(slot, message);
-        } else {
-            self.end_send(slot, result);
+            return self.queue_slot(slot);
         }
-        Ok(Sent::Queued)
+        self.end_send(slot, result);
+        Ok(())
+    }
+
+    /// Has the kernel send from a taken slot when there is room; without room for that either, it is lost.
+    pub(super) fn queue_slot(&mut self, slot: u16) -> Result<()> {
+        if self.ring.submission().is_full() {
+            self.flush()?;
+        }
+        if self.ring.submission().is_full() {
+            self.end_send(slot, -libc::EAGAIN);
+        } else {
+            self.queue_send(slot, self.send.header(slot));
+        }
+        Ok(())
     }
 
     /// Sends with a copy; how many bytes went, or the error below zero.
