@@ -15,21 +15,24 @@ const LONG_BYTES: usize = 8 << 10;
 
 /// Taken slots whose messages the kernel has not been told of.
 pub(super) struct Batch {
-    /// What the kernel reads, as many as there are slots.
+    /// What the kernel reads, one for each slot.
     headers: Vec<libc::mmsghdr>,
     slots: Vec<u16>,
+    messages_max: usize,
     /// Whether the kernel, or who guards it, lets us.
     is_allowed: bool,
 }
 
 impl Batch {
-    /// For the socket `fd`.
-    pub(super) fn new(fd: RawFd) -> Self {
+    /// For the socket `fd`, with half of its slots at the most.
+    pub(super) fn new(fd: RawFd, send_slots: u16) -> Self {
+        let messages_max = usize::from(send_slots / 2).min(MESSAGES_MAX);
         // SAFETY: no message is pointed at, and none counted.
         let asked = unsafe { libc::sendmmsg(fd, std::ptr::null_mut(), 0, libc::MSG_DONTWAIT) };
         Self {
-            headers: Vec::with_capacity(MESSAGES_MAX),
-            slots: Vec::with_capacity(MESSAGES_MAX),
+            headers: Vec::with_capacity(messages_max),
+            slots: Vec::with_capacity(messages_max),
+            messages_max,
             is_allowed: asked == 0,
         }
     }
@@ -54,7 +57,7 @@ impl Batch {
 
     /// Whether another message would have to wait too long.
     fn is_full(&self) -> bool {
-        !self.is_allowed || self.slots.len() >= MESSAGES_MAX
+        !self.is_allowed || self.slots.len() >= self.messages_max
     }
 
     /// Sends from message `at` on; how many went, or the error of the first below zero.

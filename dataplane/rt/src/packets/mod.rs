@@ -248,7 +248,7 @@ impl PacketRing {
             alarm: Alarm::new(),
             bell,
             sends_trains: can_send_trains(socket.as_raw_fd()),
-            batch: Batch::new(socket.as_raw_fd()),
+            batch: Batch::new(socket.as_raw_fd(), config.send_slots),
             receives_trains,
             sends_waiting: 0,
             zero_copy,
