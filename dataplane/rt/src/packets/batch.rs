@@ -65,8 +65,7 @@ impl Batch {
         let rest = &mut self.headers[at..];
         // SAFETY: each header is that of a taken slot, in which its name, vector, control and buffer live too; nothing
         // changes them before the slot is released. The kernel writes lengths into the headers, which are ours.
-        let sent =
-            unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT) };
+        let sent = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT) };
         if sent <= 0 { -io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) } else { sent }
     }
 }

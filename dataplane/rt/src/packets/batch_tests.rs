@@ -28,7 +28,11 @@ impl Peers {
         let mut datagram = [0; 64];
         for number in sent {
             let bytes = self.0[usize::from(number) % 3].recv(&mut datagram).expect("a datagram");
-            assert_eq!((bytes, datagram[0]), (usize::from(number) % 7 + 1, number), "another's, or out of order");
+            assert_eq!(
+                (bytes, datagram[0]),
+                (usize::from(number) % 7 + 1, number),
+                "another's, or out of order"
+            );
         }
     }
 }

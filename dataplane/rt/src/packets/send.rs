@@ -50,7 +50,10 @@ impl SendSlots {
             .map(|slot| Message {
                 // SAFETY: all-zero is a valid `msghdr`: null pointers with zero lengths.
                 header: unsafe { std::mem::zeroed() },
-                vector: libc::iovec { iov_base: buffers.at(slot * (slot_bytes + APART_BYTES)).cast(), iov_len: 0 },
+                vector: libc::iovec {
+                    iov_base: buffers.at(slot * (slot_bytes + APART_BYTES)).cast(),
+                    iov_len: 0,
+                },
                 name: Name::EMPTY,
                 controls: [Control::EMPTY; CONTROLS_MAX],
                 datagrams: 0,
