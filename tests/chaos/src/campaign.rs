@@ -128,11 +128,10 @@ struct Run {
 }
 
 impl Run {
-    async fn begin(mut command: NodeCommand, options: &CampaignOptions) -> Result<Self, ChaosError> {
+    async fn begin(command: NodeCommand, options: &CampaignOptions) -> Result<Self, ChaosError> {
         let began = Instant::now();
         let mut node = command.start()?;
         let (ready, _) = node.ready(&command).await.map_err(|why| ChaosError::Program(why.to_string()))?;
-        command.keep_addresses(&ready);
         let ledger = Rc::new(Ledger::new());
         let stage = Rc::new(Stage {
             ledger: Rc::clone(&ledger),

@@ -20,6 +20,9 @@ pub enum ChaosError {
         /// What the system said.
         error: io::Error,
     },
+    /// No ports for the node.
+    #[error("no free ports of 127.0.0.1 for the node: {0}; end what holds them")]
+    Ports(io::Error),
     /// The process could not be started or spoken to.
     #[error("cannot run {}: {error}", program.display())]
     Process {

@@ -17,6 +17,7 @@ mod figures;
 mod ledger;
 mod node;
 mod people;
+mod ports;
 mod program;
 mod report;
 mod view;

@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::error::ChaosError;
+use crate::ports::free_ports;
 use crate::program::Program;
 
 /// How long a node may take until it is ready.
@@ -58,9 +59,7 @@ pub(crate) enum NotReady {
 /// What the node says when it is ready.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Ready {
-    http: String,
     pub(crate) control: String,
-    quantum: String,
     pub(crate) recovered_ops: u64,
     pub(crate) recovered_ops_stored: u64,
 }
@@ -69,13 +68,14 @@ impl NodeCommand {
     pub(crate) fn new(program: &Program, place: &Path, shards: u16) -> Result<Self, ChaosError> {
         let config = place.join("node.toml");
         std::fs::write(&config, CONFIG).map_err(|error| ChaosError::Data { path: config.clone(), error })?;
+        let ports = free_ports(std::process::id()).map_err(ChaosError::Ports)?;
         Ok(Self {
             program: program.0.clone(),
             data_dir: place.join("data"),
             log: place.join("node.log"),
             config,
             shards,
-            addresses: std::array::from_fn(|_| "127.0.0.1:0".to_owned()),
+            addresses: ports.map(|port| format!("127.0.0.1:{port}")),
         })
     }
 
@@ -101,11 +101,6 @@ impl NodeCommand {
             .map_err(failed)?;
         let stdout = process.stdout.take().ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
         Ok(Node { process, lines: BufReader::new(stdout).lines(), started: Instant::now(), is_ready: false })
-    }
-
-    /// From now on it is started at the addresses that it has.
-    pub(crate) fn keep_addresses(&mut self, ready: &Ready) {
-        self.addresses = [ready.quantum.clone(), host_and_port(&ready.http), host_and_port(&ready.control)];
     }
 
     /// HOST:PORT where its metrics are.
@@ -134,10 +129,6 @@ impl NodeCommand {
         }
         bytes_below(&self.data_dir)
     }
-}
-
-fn host_and_port(url: &str) -> String {
-    url.trim_start_matches("http://").trim_end_matches('/').to_owned()
 }
 
 impl Node {
