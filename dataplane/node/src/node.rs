@@ -33,7 +33,7 @@ const REPORTS_MAX: usize = 64;
 /// Requests of the admin service under way to the agent.
 const HOLDS_MAX: usize = 4;
 /// How long a start waits for the control plane to send keys and placement.
-const ADMISSION_SPAN_MAX: Duration = Duration::from_secs(10);
+const ADMISSION_SPAN_MAX: Duration = Duration::from_secs(60);
 
 /// How often the shards' threads are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
@@ -180,10 +180,11 @@ impl Node {
         if admitted {
             return Ok(self);
         }
+        let last = self.state.borrow().last_error.clone();
         let not_admitted = NodeError::NotAdmitted {
             control: self.control.clone(),
             waited_s: ADMISSION_SPAN_MAX.as_secs(),
-            last: self.state.borrow().last_error.clone(),
+            last: if last.is_empty() { "it has not answered yet".to_owned() } else { last },
         };
         // A shard that has stopped by itself knows better.
         Err(self.drain().err().unwrap_or(not_admitted))
