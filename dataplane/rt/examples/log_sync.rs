@@ -1,10 +1,13 @@
-//! Two ways to make a log write durable: a file opened with O_DSYNC, and a write with a linked fdatasync behind it.
+//! Two ways to make a log write durable: a file opened with O_DSYNC, and a write with a linked fdatasync behind it; first
+//! while the other cores have nothing to do, then while each is kept busy by somebody.
 //! `cargo run --release -p rt --example log_sync -- [DIR]`.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, squeue, types};
@@ -29,22 +32,45 @@ fn main() -> io::Result<()> {
     let path = log.path().join(wal::segment_file_name(0));
     let open = |flags| OpenOptions::new().write(true).custom_flags(libc::O_DIRECT | flags).open(&path);
     let (dsync, plain) = (open(libc::O_DSYNC)?, open(0)?);
+    let mut cores = core_affinity::get_core_ids().unwrap_or_default().into_iter();
+    let own = cores.next().ok_or_else(|| io::Error::other("no core to run on"))?;
+    core_affinity::set_for_current(own);
+    compare("the others idle", &dsync, &plain)?;
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for core in cores {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                core_affinity::set_for_current(core);
+                while !is_over.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let compared = compare("the others busy", &dsync, &plain);
+        is_over.store(true, Relaxed);
+        compared
+    })?;
+    std::fs::remove_dir_all(&dir)
+}
+
+fn compare(others: &str, dsync: &File, plain: &File) -> io::Result<()> {
     let mut ring = IoUring::new(8)?;
     for bytes in SIZES {
         let buffer = LogBuffer::new(bytes);
         let mut took = [Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS)];
         for round in 0..ROUNDS {
             let offset = (round * bytes) as u64;
-            took[0].push(write(&mut ring, &dsync, Way::Dsync, &buffer, offset)?);
-            took[1].push(write(&mut ring, &plain, Way::LinkedFdatasync, &buffer, offset)?);
+            took[0].push(write(&mut ring, dsync, Way::Dsync, &buffer, offset)?);
+            took[1].push(write(&mut ring, plain, Way::LinkedFdatasync, &buffer, offset)?);
         }
         for (name, mut took) in ["O_DSYNC", "write + fdatasync"].into_iter().zip(took) {
             took.sort_unstable();
             let at = |share: f64| took[(share * (ROUNDS - 1) as f64) as usize];
-            println!("{bytes:>6} B  {name:<18} p50 {:?}  p99 {:?}", at(0.5), at(0.99));
+            println!("{others}  {bytes:>6} B  {name:<18} p50 {:?}  p99 {:?}", at(0.5), at(0.99));
         }
     }
-    std::fs::remove_dir_all(&dir)
+    Ok(())
 }
 
 /// Writes the buffer and waits until it is durable.

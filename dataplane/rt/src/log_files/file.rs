@@ -37,8 +37,9 @@ impl AlignedBuffer for LogBuffer {
     }
 }
 
-/// A segment open for durable writing: every write is its own sync (O_DSYNC), one request to the device. It is
-/// written through [`crate::PacketRing::begin_log_write`].
+/// A segment open for writing around the page cache, through [`crate::PacketRing::begin_log_write`], which syncs what it
+/// writes. Not O_DSYNC: the kernel ends such writes on a worker of the core that the device interrupts, and while others
+/// keep that core busy each write waits for its turn there twice.
 #[derive(Debug)]
 pub struct LogFile {
     file: File,
@@ -49,8 +50,7 @@ pub struct LogFile {
 impl LogFile {
     /// Waits for the filesystem.
     pub(super) fn open(path: PathBuf) -> Result<Self> {
-        let open =
-            |flags| OpenOptions::new().read(true).write(true).custom_flags(flags | libc::O_DSYNC).open(&path);
+        let open = |flags| OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path);
         let (opened, is_direct) = match open(libc::O_DIRECT) {
             // The filesystem has no O_DIRECT.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (open(0), false),
@@ -58,6 +58,12 @@ impl LogFile {
         };
         let file = opened.map_err(RtError::file("open", &path))?;
         Ok(Self { file, path, is_direct })
+    }
+
+    /// Over a file that is open already.
+    #[cfg(test)]
+    pub(super) const fn over(file: File, path: PathBuf) -> Self {
+        Self { file, path, is_direct: false }
     }
 
     /// Whether writes go around the page cache; false on filesystems that cannot, where they are as durable but

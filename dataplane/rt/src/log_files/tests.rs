@@ -39,10 +39,47 @@ fn write(dir: &LogDir, segment: u32, buffer: LogBuffer, bytes: usize, offset: us
     .expect("executor")
 }
 
+/// Begins a write into something that is no segment, and waits for its end.
+fn write_into(ring: &mut PacketRing, file: LogFile) -> Result<()> {
+    ring.begin_log_write(&Rc::new(file), filled(1), BLOCK_BYTES, 0)?;
+    while ring.log_write_in_flight() {
+        assert_eq!(ring.wait(Some(PATIENCE), || true)?, Wake::Log);
+    }
+    ring.poll_log_write().expect("it has ended").1
+}
+
 fn log_dir() -> (tempfile::TempDir, LogDir) {
     let temp = tempfile::tempdir().expect("temporary directory");
     let dir = LogDir::open(temp.path().join("shard-000")).expect("log directory");
     (temp, dir)
+}
+
+#[test]
+fn a_write_or_a_sync_that_fails_counts_as_durable_or_ends_the_next_write() {
+    let (temp, dir) = log_dir();
+    dir.prepare_segment(0, SEGMENT_BYTES).expect("segment");
+    let path = dir.path().join(segment_file_name(0));
+    let not_for_writing = std::fs::File::open(&path).expect("open");
+    // A pipe takes the bytes, and cannot sync them.
+    let (_reader, pipe) = std::io::pipe().expect("pipe");
+    let pipe = std::fs::File::from(std::os::fd::OwnedFd::from(pipe));
+    run_local(async {
+        let mut ring = ring();
+        let failed = |ring: &mut PacketRing, file, path: &std::path::Path| {
+            write_into(ring, LogFile::over(file, path.to_owned())).expect_err("no durable write").to_string()
+        };
+        let unwritable = failed(&mut ring, not_for_writing, &path);
+        assert!(unwritable.contains("write") && unwritable.contains("segment"), "{unwritable}");
+        let unsynced = failed(&mut ring, pipe, temp.path());
+        assert!(unsynced.contains("sync"), "{unsynced}");
+        for _ in 0..3 {
+            write_into(&mut ring, dir.open_segment(0).expect("open")).expect("a sound write after those");
+        }
+    })
+    .expect("executor");
+    let mut read = vec![0; BLOCK_BYTES];
+    dir.storage().read(0, 0, &mut read).expect("read");
+    assert!(read.iter().all(|byte| *byte == 1));
 }
 
 #[test]

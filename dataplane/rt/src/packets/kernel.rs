@@ -7,7 +7,8 @@ use io_uring::{cqueue, opcode, squeue, types};
 
 use super::{
     BELL, BUFFER_GROUP, DROP_WAIT, Filled, KIND_ALARM, KIND_ALARM_UPDATE, KIND_BELL, KIND_CANCEL, KIND_LOG,
-    KIND_MASK, KIND_RECEIVE, KIND_SEND, KIND_SEND_ZERO_COPY, PacketRing, RECEIVE_FAILURES_MAX, SOCKET,
+    KIND_LOG_SYNC, KIND_MASK, KIND_RECEIVE, KIND_SEND, KIND_SEND_ZERO_COPY, PacketRing, RECEIVE_FAILURES_MAX,
+    SOCKET,
 };
 use crate::{Result, RtError};
 
@@ -74,7 +75,8 @@ impl PacketRing {
                     self.slots_freed = true;
                 }
                 KIND_SEND_ZERO_COPY => self.end_zero_copy(data as u16, result, flags),
-                KIND_LOG => log.handle_completion(result),
+                KIND_LOG => log.handle_write_failed(result),
+                KIND_LOG_SYNC => log.handle_synced(result),
                 KIND_ALARM => alarm.handle_completion(),
                 KIND_CANCEL | KIND_ALARM_UPDATE => {}
                 _ => {
@@ -124,6 +126,12 @@ impl PacketRing {
             let entry = opcode::AsyncCancel::new(KIND_RECEIVE).build().user_data(KIND_CANCEL);
             self.receive_cancelled = self.push(&entry);
         }
+    }
+
+    /// Entries that the submission queue takes now.
+    pub(super) fn room(&mut self) -> usize {
+        let submission = self.ring.submission();
+        submission.capacity() - submission.len()
     }
 
     /// False when the submission queue is full.

@@ -1,5 +1,5 @@
 //! The log's writes on the packet ring: submitted with the turn's datagrams, seen by the same look, and able to
-//! end the same sleep.
+//! end the same sleep. Each is a write and a linked fdatasync.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use io_uring::{opcode, squeue, types};
 use wal::{AlignedBuffer, BLOCK_BYTES};
 
-use super::{KIND_LOG, PacketRing};
+use super::{KIND_LOG, KIND_LOG_SYNC, PacketRing};
 use crate::{LogBuffer, LogFile, Result, RtError};
 
 /// A write that the kernel has, with all that it reads.
@@ -19,6 +19,9 @@ struct InFlight {
     offset: u64,
 }
 
+/// Entries of one log write.
+const ENTRIES: usize = 2;
+
 /// The one log write of a ring.
 #[derive(Default)]
 pub(super) struct LogWrites {
@@ -27,31 +30,54 @@ pub(super) struct LogWrites {
 }
 
 impl LogWrites {
-    fn begin(&mut self, write: InFlight) -> squeue::Entry {
+    /// A write that succeeds says nothing: its sync does.
+    fn begin(&mut self, write: InFlight) -> [squeue::Entry; ENTRIES] {
         let write = self.in_flight.insert(write);
         let fd = types::Fd(write.file.as_raw_fd());
-        opcode::Write::new(fd, write.buffer.as_slice().as_ptr(), write.bytes as u32)
+        let entry = opcode::Write::new(fd, write.buffer.as_slice().as_ptr(), write.bytes as u32)
             .offset(write.offset)
             .build()
-            .user_data(KIND_LOG)
+            .flags(squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS)
+            .user_data(KIND_LOG);
+        let sync = opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build();
+        [entry, sync.user_data(KIND_LOG_SYNC)]
     }
 
-    /// The kernel's answer to the write in flight.
-    pub(super) fn handle_completion(&mut self, result: i32) {
-        let Some(InFlight { file, buffer, bytes, offset }) = self.in_flight.take() else {
-            debug_assert!(false, "a log write ended that was not begun");
-            return;
-        };
-        let path = || file.path().to_owned();
-        let ended = match usize::try_from(result) {
-            Ok(written) if written == bytes => Ok(()),
-            Ok(written) => Err(RtError::ShortWrite { path: path(), offset, len: bytes, written }),
-            Err(_) => {
-                let source = io::Error::from_raw_os_error(-result);
-                Err(RtError::File { what: "write", path: path(), source })
+    /// The kernel's answer to a write that went wrong, or was short: it says nothing of the sync behind it then, which is
+    /// cancelled.
+    pub(super) fn handle_write_failed(&mut self, result: i32) {
+        self.end(|write| {
+            let (path, offset, len) = (write.file.path().to_owned(), write.offset, write.bytes);
+            match usize::try_from(result) {
+                Ok(written) => RtError::ShortWrite { path, offset, len, written },
+                Err(_) => RtError::File { what: "write", path, source: errno(result) },
             }
-        };
-        self.ended = Some((buffer, ended));
+        });
+    }
+
+    /// The kernel's answer to the sync: all that was written is durable, or nobody knows what is.
+    pub(super) fn handle_synced(&mut self, result: i32) {
+        if result == -libc::ECANCELED && self.in_flight.is_none() {
+            return;
+        }
+        match result {
+            0.. => {
+                let write = self.in_flight.take();
+                self.ended = write.map(|write| (write.buffer, Ok(())));
+            }
+            _ => self.end(|write| RtError::File {
+                what: "sync",
+                path: write.file.path().to_owned(),
+                source: errno(result),
+            }),
+        }
+    }
+
+    fn end(&mut self, why: impl FnOnce(&InFlight) -> RtError) {
+        if let Some(write) = self.in_flight.take() {
+            let error = why(&write);
+            self.ended = Some((write.buffer, Err(error)));
+        }
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -61,6 +87,10 @@ impl LogWrites {
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
+}
+
+fn errno(result: i32) -> io::Error {
+    io::Error::from_raw_os_error(-result)
 }
 
 impl PacketRing {
@@ -85,12 +115,13 @@ impl PacketRing {
             let path = file.path().to_owned();
             return Err(RtError::Misaligned { path, offset, len: bytes, align: BLOCK_BYTES });
         }
-        while self.ring.submission().is_full() {
+        // Both in one submission: a link does not reach into the next.
+        while self.room() < ENTRIES {
             self.enter()?;
             self.reap()?;
         }
-        let entry = self.log.begin(InFlight { file: file.clone(), buffer, bytes, offset });
-        let queued = self.push(&entry);
+        let entries = self.log.begin(InFlight { file: file.clone(), buffer, bytes, offset });
+        let queued = entries.iter().all(|entry| self.push(entry));
         debug_assert!(queued, "there was room a moment ago");
         Ok(())
     }

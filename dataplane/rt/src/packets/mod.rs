@@ -82,6 +82,7 @@ const KIND_CANCEL: u64 = 5 << 32;
 const KIND_ALARM: u64 = 6 << 32;
 const KIND_ALARM_UPDATE: u64 = 7 << 32;
 const KIND_SEND_ZERO_COPY: u64 = 8 << 32;
+const KIND_LOG_SYNC: u64 = 9 << 32;
 const KIND_MASK: u64 = !0 << 32;
 
 /// Something that [`PacketRing::poll_ahead`] hands over.
