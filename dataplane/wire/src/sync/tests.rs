@@ -1,6 +1,7 @@
 //! Sync messages: what was written is what is read, and nothing else is.
 
 use super::*;
+use crate::limits::{DOCUMENT_ID_BYTES_MAX, PRESENCE_STATE_BYTES_MAX};
 
 fn entries() -> Vec<PresenceEntry<'static>> {
     vec![
