@@ -95,8 +95,9 @@ pub enum StoreError {
         /// What the engine said.
         source: fjall::Error,
     },
-    /// An earlier write failed, so no more are taken.
-    #[error("the store in {} takes no more writes since one failed: check the disk, then restart the node", path.display())]
+    /// An earlier write failed, so no more are taken. Kept as the reason, it is the engine's own thread that failed.
+    #[error("the store in {} takes no more writes since one failed: check the disk; it is tried again where that is safe, \
+             else restart the node", path.display())]
     Stopped {
         /// The store's directory.
         path: PathBuf,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::{Keyspace, OwnedWriteBatch, PersistMode, Readable, Snapshot};
@@ -29,6 +30,7 @@ pub struct StoreEntry {
 pub struct StoreExport {
     snapshot: Snapshot,
     tables: Vec<Keyspace>,
+    _alive: Arc<()>,
 }
 
 impl StoreExport {
@@ -54,7 +56,11 @@ impl FjallStore {
     pub fn export(&self) -> Result<StoreExport, StoreError> {
         let tables = self.tables()?;
         let snapshot = tables.database.snapshot();
-        Ok(StoreExport { snapshot, tables: tables.all().map(Clone::clone).into() })
+        Ok(StoreExport {
+            snapshot,
+            tables: tables.all().map(Clone::clone).into(),
+            _alive: self.exports.clone(),
+        })
     }
 }
 

@@ -12,9 +12,7 @@ pub(crate) fn document(document: &str) -> Vec<u8> {
 
 /// Where the keys of a document begin that have to do with `sequence` or what follows it: history chunks, bases.
 pub(crate) fn at(document: &str, sequence: u64) -> Vec<u8> {
-    let mut key = with_room(document, size_of::<u64>());
-    key.extend(sequence.to_be_bytes());
-    key
+    with_numbers(document, [sequence])
 }
 
 /// Document and name: versions.
@@ -55,11 +53,7 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     pub(crate) fn key(&self, document: &str) -> Vec<u8> {
-        let mut key = with_room(document, 4 * size_of::<u64>());
-        [self.first, self.last, self.unix_ms_max, self.bytes]
-            .into_iter()
-            .for_each(|field| key.extend(field.to_be_bytes()));
-        key
+        with_numbers(document, [self.first, self.last, self.unix_ms_max, self.bytes])
     }
 
     /// The document and the chunk of a key.
@@ -82,11 +76,7 @@ pub(crate) struct BaseAt {
 
 impl BaseAt {
     pub(crate) fn key(&self, document: &str) -> Vec<u8> {
-        let mut key = with_room(document, 3 * size_of::<u64>());
-        [self.sequence, self.unix_ms, self.bytes]
-            .into_iter()
-            .for_each(|field| key.extend(field.to_be_bytes()));
-        key
+        with_numbers(document, [self.sequence, self.unix_ms, self.bytes])
     }
 
     /// The document and the state of a key.
@@ -106,6 +96,12 @@ pub(crate) fn split_deleted(key: &[u8]) -> Result<(u64, &str), StoreError> {
     let (unix_ms, document) = key.split_first_chunk().ok_or_else(|| bad(key))?;
     let document = std::str::from_utf8(document).map_err(|_| bad(key))?;
     Ok((u64::from_be_bytes(*unix_ms), document))
+}
+
+fn with_numbers<const N: usize>(document: &str, numbers: [u64; N]) -> Vec<u8> {
+    let mut key = with_room(document, N * size_of::<u64>());
+    numbers.into_iter().for_each(|number| key.extend(number.to_be_bytes()));
+    key
 }
 
 fn split_numbers<const N: usize>(key: &[u8]) -> Result<(&str, [u64; N]), StoreError> {

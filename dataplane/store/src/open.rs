@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode};
 use wire::Guuid;
@@ -24,6 +24,8 @@ const WORKER_THREADS: usize = 1;
 const OPEN_FILES_MAX: usize = 256;
 /// What must be writable before a store that ran out of room is opened again, bytes.
 const ROOM_BYTES_MIN: usize = 8 << 20;
+/// What is written to see whether that is so.
+const PROBE_NAME: &str = "room";
 /// A database in the making.
 const NEW_SUFFIX: &str = "new";
 const IDENTITY_KEY: &[u8] = b"identity";
@@ -150,13 +152,13 @@ pub fn sync_tree(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Whether some megabytes can be written beside the store: the engine does not say why its own threads stopped.
+/// Whether some megabytes can be written durably where the store is: the engine does not say why its own threads stopped.
 pub(crate) fn check_room(path: &Path) -> Result<(), StoreError> {
-    let probe: PathBuf = path.with_extension("room");
+    let probe = path.join(PROBE_NAME);
     let written = File::create(&probe)
         .and_then(|mut file| file.write_all(&vec![0xa5; ROOM_BYTES_MIN]).and_then(|()| file.sync_all()));
     let removed = fs::remove_file(&probe);
-    written.and(removed).map_err(io_error(path, "write beside it"))
+    written.and(removed).map_err(io_error(path, "write into it"))
 }
 
 fn options(memtable_bytes: u64) -> KeyspaceCreateOptions {

@@ -1,6 +1,8 @@
 //! The store itself.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::{Guard, Keyspace, OwnedWriteBatch, PersistMode};
@@ -17,7 +19,8 @@ use crate::{StoreConfig, StoreError};
 /// The documents of one shard, in a directory of its own.
 ///
 /// A write that fails is the last one: what the disk holds is unknown then, so no other is taken until the node starts
-/// again, or, where the disk was full, until [`try_again`](Self::try_again) finds room. Reads go on all the while.
+/// again. Where the disk was full, or the engine's own thread stopped, it is only until [`try_again`](Self::try_again)
+/// finds room: that thread takes nothing away before what it made of it is durable. Reads go on all the while.
 pub struct FjallStore {
     path: PathBuf,
     log_id: Guuid,
@@ -29,6 +32,8 @@ pub struct FjallStore {
     writes: u64,
     noted: u64,
     pub(crate) cursor: crate::compaction::Cursor,
+    /// Shared with the exports that are alive: they keep the engine from letting go of its lock.
+    pub(crate) exports: Arc<()>,
 }
 
 impl FjallStore {
@@ -41,7 +46,17 @@ impl FjallStore {
         let tables = Tables::open(&path, log_id, &config)?;
         let (writes, noted) = count(&path, log_id, &tables)?;
         let cursor = crate::compaction::Cursor::default();
-        Ok(Self { path, log_id, config, tables: Some(tables), failure: None, writes, noted, cursor })
+        Ok(Self {
+            path,
+            log_id,
+            config,
+            tables: Some(tables),
+            failure: None,
+            writes,
+            noted,
+            cursor,
+            exports: Arc::default(),
+        })
     }
 
     /// Where it is.
@@ -62,32 +77,32 @@ impl FjallStore {
         self.failure.as_ref()
     }
 
-    /// Opens the store anew when its disk was full and is not any more; true when it takes writes.
+    /// Opens the store anew when its disk takes writes that it did not take before; true when the store takes them, too.
+    /// While an export is alive nothing changes.
     pub fn try_again(&mut self) -> bool {
         match self.failure {
             None => return true,
-            Some(StoreError::DiskFull { .. } | StoreError::Closed { .. }) => {}
+            Some(StoreError::DiskFull { .. } | StoreError::Closed { .. } | StoreError::Stopped { .. }) => {}
             Some(_) => return false,
         }
-        if open::check_room(&self.path).is_err() {
+        if Arc::strong_count(&self.exports) > 1 || open::check_room(&self.path).is_err() {
             return false;
         }
         // What a failed write left in the engine's journal is cut when it is read again; the lock must be free.
         self.tables = None;
-        let opened = Tables::open(&self.path, self.log_id, &self.config)
-            .and_then(|tables| Ok((count(&self.path, self.log_id, &tables)?, tables)));
-        match opened {
-            Ok(((writes, noted), tables)) => {
-                self.tables = Some(tables);
-                (self.writes, self.noted) = (writes, noted);
-                self.failure = None;
-                true
-            }
-            Err(_) => {
-                self.failure = Some(StoreError::Closed { path: self.path.clone() });
-                false
-            }
-        }
+        // The engine panics over some of what it does not expect to find.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let tables = Tables::open(&self.path, self.log_id, &self.config)?;
+            Ok::<_, StoreError>((count(&self.path, self.log_id, &tables)?, tables))
+        }));
+        let Ok(Ok(((writes, noted), tables))) = opened else {
+            self.failure = Some(StoreError::Closed { path: self.path.clone() });
+            return false;
+        };
+        self.tables = Some(tables);
+        (self.writes, self.noted) = (writes, noted);
+        self.failure = None;
+        true
     }
 
     /// Notes outside of the store how much it has to keep, if that is more than before: it is not opened with less.
@@ -142,7 +157,7 @@ impl FjallStore {
     /// Notes that a write failed, and why.
     fn fail(&mut self, source: fjall::Error) -> StoreError {
         let mut error = open::engine_error(&self.path, "write", source);
-        // The engine's own thread may have met it first, and the engine does not pass on what it was.
+        // The engine's own thread may have met it first, and the engine does not pass on what it was, nor when.
         if let StoreError::Stopped { .. } = error
             && let Err(reason) = open::check_room(&self.path)
         {

@@ -1,6 +1,7 @@
 //! With real files.
 
 mod damage;
+mod full;
 mod kill;
 mod model;
 mod retention;
