@@ -3,16 +3,23 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use object_store::ObjectStore;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
 use crate::error::BackupError;
 
 const FILE_SCHEME: &str = "file://";
 const S3_SCHEME: &str = "s3://";
+/// How often a request to an object store is tried again: the log is not trimmed while a backup waits.
+const RETRIES_MAX: usize = 6;
+/// The longest time between two tries.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+/// When a request is given up in any case.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A place for backups.
 #[derive(Clone, Debug)]
@@ -51,7 +58,9 @@ impl Target {
         if bucket.is_empty() {
             return Err(bad("no bucket".to_owned()));
         }
-        let objects = AmazonS3Builder::from_env().with_bucket_name(bucket).build();
+        let backoff = BackoffConfig { max_backoff: RETRY_DELAY_MAX, ..BackoffConfig::default() };
+        let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT };
+        let objects = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry).build();
         let objects = objects.map_err(|error| bad(error.to_string()))?;
         let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|error| bad(error.to_string()))?;
         Ok(Self { objects: Arc::new(objects), prefix, local: None, shown: url.to_owned() })

@@ -70,7 +70,7 @@ fn configured(dir: &Path) -> PathBuf {
 }
 
 /// Text that no disk makes shorter.
-fn edit(client: u64) -> String {
+pub(crate) fn edit(client: u64) -> String {
     let mut random = client;
     let letter = |_| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -80,7 +80,7 @@ fn edit(client: u64) -> String {
 }
 
 /// Documents whose edits were acknowledged, one each.
-fn assert_kept(dev: &Dev, acknowledged: &[u64]) {
+pub(crate) fn assert_kept(dev: &Dev, acknowledged: &[u64]) {
     for client in acknowledged {
         let found = dev.text(&format!("doc-{client}"));
         assert!(
@@ -90,7 +90,7 @@ fn assert_kept(dev: &Dev, acknowledged: &[u64]) {
     }
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");

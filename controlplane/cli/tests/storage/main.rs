@@ -2,4 +2,7 @@
 
 mod backup;
 mod disk;
+mod full;
+mod object_server;
+mod s3;
 mod support;

@@ -33,8 +33,14 @@ fn command(config: &Path, data_dir: &Path) -> Command {
 impl Dev {
     /// Starts it and waits until it is ready. Its events go into `node.log` beside its data.
     pub(crate) fn start(config: &Path, data_dir: &Path) -> Self {
+        Self::start_with(config, data_dir, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub(crate) fn start_with(config: &Path, data_dir: &Path, variables: &[(&str, String)]) -> Self {
         let events = fs::File::create(config.with_extension("log")).unwrap();
-        let started = command(config, data_dir).stdout(Stdio::piped()).stderr(events).spawn();
+        let variables = variables.iter().map(|(name, value)| (name, value));
+        let started = command(config, data_dir).envs(variables).stdout(Stdio::piped()).stderr(events).spawn();
         let mut child = started.unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
