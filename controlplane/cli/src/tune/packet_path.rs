@@ -42,6 +42,11 @@ fn feature(feature: &Feature) -> Tunable {
             "completions wait until the shard asks, which saves it an interruption each",
             "boot a newer kernel",
         ),
+        "multishot_receive" => (
+            "Linux 6.0 or later",
+            "a sleeping shard has its datagrams when it wakes, instead of asking for them",
+            "boot a newer kernel",
+        ),
         "receive_trains" => (
             "Linux 5.0 or later (UDP_GRO)",
             "datagrams of one peer are received as one: 56 instead of 16 Gbit/s a core",
@@ -89,4 +94,27 @@ fn feature(feature: &Feature) -> Tunable {
     };
     let how = if status == Status::Improve { how.to_owned() } else { String::new() };
     Tunable { name, status, current, recommended, how, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use rt::{Features, PacketRingConfig};
+
+    use super::*;
+    use crate::tune::check as check_all;
+
+    #[test]
+    fn a_feature_that_is_absent_is_not_reported_or_nothing_is_said_that_helps() {
+        let all = Features::probe(PacketRingConfig::default()).unwrap();
+        for name in all.iter().map(|feature| feature.name) {
+            let mut machine = Machine::at(std::path::Path::new("/nowhere"), vec![0], 7400);
+            machine.features = Some(Ok(all.clone().without(name, "taken away by the test")));
+            let tunables = check_all(&machine);
+            let found = tunables.iter().find(|tunable| tunable.name == format!("packet_path:{name}"));
+            let found = found.unwrap_or_else(|| panic!("{name} is not checked"));
+            assert!(found.status == Status::Improve && !found.how.is_empty(), "{found:?}");
+            assert_eq!(found.current, "absent: taken away by the test");
+            assert_ne!(found.recommended, "in use", "nothing is known of {name}");
+        }
+    }
 }

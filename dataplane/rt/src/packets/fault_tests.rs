@@ -13,7 +13,7 @@ fn zero_copy(mode: ZeroCopySend) -> PacketRing {
 }
 
 /// Sends one train that is long enough to go without a copy, and takes it in at the other end.
-fn pass_long_train(sender: &mut PacketRing, receiver: &mut PacketRing, fill: u8) {
+pub(super) fn pass_long_train(sender: &mut PacketRing, receiver: &mut PacketRing, fill: u8) {
     const SEGMENT_BYTES: usize = 1_000;
     const BYTES: usize = ZERO_COPY_BYTES_MIN + 500;
     let to = receiver.local_addr().expect("address");
@@ -158,31 +158,4 @@ fn a_peer_that_is_gone_breaks_the_ring() {
         let counters = ring.counters();
         assert!(counters.receive_errors + counters.send_unreachable > 0, "{counters:?}");
     }
-}
-
-#[test]
-fn a_feature_is_left_out_or_says_nothing_of_its_absence() {
-    let features = Features::probe(PacketRingConfig { busy_poll_us: 20, ..small() }).expect("a ring");
-    let names: Vec<_> = features.iter().map(|feature| feature.name).collect();
-    assert_eq!(
-        names,
-        [
-            "deferred_completions",
-            "receive_trains",
-            "send_trains",
-            "send_batches",
-            "ecn",
-            "full_buffers",
-            "zero_copy_send",
-            "busy_poll"
-        ]
-    );
-    for feature in features.iter().filter(|feature| feature.status != FeatureStatus::InUse) {
-        assert!(!feature.reason.is_empty(), "{feature:?}");
-    }
-    // Loopback has no queue that can be polled, whatever the kernel says.
-    assert!(features.get("busy_poll").is_some_and(|found| found.status != FeatureStatus::InUse));
-    let (mut ring, _) = ring(small());
-    (ring.sends_trains, ring.asked_buffers) = (false, 64);
-    assert_eq!(ring.features().names(FeatureStatus::Absent), "send_trains full_buffers");
 }

@@ -59,7 +59,10 @@ impl Features {
     pub fn probe(config: PacketRingConfig) -> Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
             .map_err(|source| RtError::Socket { what: "bind", source })?;
-        Ok(PacketRing::new(socket, config)?.features())
+        let mut ring = PacketRing::new(socket, config)?;
+        // Some is known only once the kernel has been asked.
+        ring.poll(|_, _| {})?;
+        Ok(ring.features())
     }
 
     /// Whether nothing has been asked yet.
@@ -86,6 +89,15 @@ impl Features {
         of_status.map(|feature| feature.name).collect::<Vec<_>>().join(" ")
     }
 
+    /// The same with one of them gone: for who judges machines that are made up.
+    #[must_use]
+    pub fn without(mut self, name: &str, reason: &'static str) -> Self {
+        for feature in self.list.iter_mut().filter(|feature| feature.name == name) {
+            (feature.status, feature.reason) = (FeatureStatus::Absent, reason.into());
+        }
+        self
+    }
+
     fn push(&mut self, name: &'static str, status: FeatureStatus, reason: impl Into<Cow<'static, str>>) {
         self.list.push(Feature { name, status, reason: reason.into() });
     }
@@ -108,6 +120,11 @@ impl PacketRing {
             "deferred_completions",
             self.deferred,
             "the kernel is older than 6.1: completions are posted at any system call",
+        );
+        found.push_if(
+            "multishot_receive",
+            self.receives_multishot,
+            "the kernel has no multishot receive (Linux 6.0): it is asked for datagrams by system calls",
         );
         found.push_if(
             "receive_trains",

@@ -59,9 +59,13 @@ impl PacketRing {
                         receive.taken();
                         filled.push_back(Filled { buffer, bytes: result.max(0) as usize });
                     }
+                    self.is_readable |= !self.receives_multishot && result >= 0;
                     match result {
                         0.. => self.receive_failures = 0,
                         error if error == -libc::ENOBUFS => counters.receive_no_buffer += 1,
+                        error if error == -libc::EINVAL && self.receives_multishot => {
+                            self.receives_multishot = false;
+                        }
                         error if error == -libc::ECANCELED => {}
                         error => {
                             counters.receive_errors += 1;
@@ -103,13 +107,17 @@ impl PacketRing {
         Ok(())
     }
 
-    /// Arms again what has ended. A receive without buffers would end at once: it waits until one is back.
+    /// Arms again what has ended. A receive without buffers would end at once: it waits until one is back. Where the
+    /// kernel has no such receive, it only tells when there is something to be received.
     pub(super) fn arm(&mut self) {
         if !self.receive_armed && self.receive.free() > 0 {
             let header: *const libc::msghdr = &raw const *self.receive_header;
-            let entry =
-                opcode::RecvMsgMulti::new(SOCKET, header, BUFFER_GROUP).build().user_data(KIND_RECEIVE);
-            self.receive_armed = self.push(&entry);
+            let entry = if self.receives_multishot {
+                opcode::RecvMsgMulti::new(SOCKET, header, BUFFER_GROUP).build()
+            } else {
+                opcode::PollAdd::new(SOCKET, libc::POLLIN as u32).build()
+            };
+            self.receive_armed = self.push(&entry.user_data(KIND_RECEIVE));
             self.receive_cancelled = false;
             self.counters.receive_rearmed += u64::from(self.receive_armed);
         }

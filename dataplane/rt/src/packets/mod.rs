@@ -17,6 +17,8 @@ mod counters;
 mod direct;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod feature_tests;
 mod features;
 mod kernel;
 mod log;
@@ -161,6 +163,9 @@ pub struct PacketRing {
     /// Gathered by one call, and empty when it returns.
     batch: Batch,
     receives_trains: bool,
+    /// Whether the kernel receives into buffers by itself; otherwise it is asked, and only says that there is something.
+    receives_multishot: bool,
+    is_readable: bool,
     /// Sends on the ring that the kernel has not answered yet.
     sends_waiting: usize,
     zero_copy: ZeroCopy,
@@ -203,15 +208,20 @@ impl PacketRing {
         config: PacketRingConfig,
         completions: u32,
     ) -> std::result::Result<Self, (UdpSocket, RtError)> {
-        match Self::parts(&socket, config, completions) {
+        let made = setup::make(completions);
+        match made.and_then(|made| Self::parts(made, &socket, config, completions)) {
             Ok(parts) => Ok(Self::assemble(parts, socket, config)),
             Err(error) => Err((socket, error)),
         }
     }
 
-    fn parts(socket: &UdpSocket, config: PacketRingConfig, entries: u32) -> Result<Parts> {
+    fn parts(
+        made: setup::MadeRing,
+        socket: &UdpSocket,
+        config: PacketRingConfig,
+        entries: u32,
+    ) -> Result<Parts> {
         let explain = |source| setup::explain(source, entries);
-        let made = setup::make(entries)?;
         let receive =
             ReceiveBuffers::map(config.receive_buffers, config.receive_buffer_bytes).map_err(explain)?;
         let send = SendSlots::map(config.send_slots, config.send_slot_bytes, socket).map_err(explain)?;
@@ -251,6 +261,8 @@ impl PacketRing {
             sends_trains: can_send_trains(socket.as_raw_fd()),
             batch: Batch::new(socket.as_raw_fd(), config.send_slots),
             receives_trains,
+            receives_multishot: true,
+            is_readable: false,
             sends_waiting: 0,
             zero_copy,
             busy_poll,
@@ -352,12 +364,15 @@ impl PacketRing {
         }
         polled.more = !self.filled.is_empty();
         self.polls_awake = self.polls_awake.saturating_add(1);
-        if !self.is_awake() {
-            self.arm();
-        } else if self.receive_armed {
+        self.is_readable = false;
+        let is_awake = self.is_awake();
+        if is_awake && self.receive_armed {
             self.disarm();
-        } else if !polled.more {
+        } else if (is_awake || !self.receives_multishot) && !polled.more {
             self.poll_directly(&mut polled, &mut on_incoming)?;
+        }
+        if !is_awake {
+            self.arm();
         }
         Ok(polled)
     }

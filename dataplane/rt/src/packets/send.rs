@@ -39,7 +39,7 @@ pub(super) struct SendSlots {
     /// The one that the socket is connected to: it needs no name, and no look for the way.
     peer: Option<SocketAddr>,
     /// The ECN bits that the socket sets unless told otherwise.
-    ecn: Ecn,
+    pub(super) ecn: Ecn,
 }
 
 impl SendSlots {

@@ -32,7 +32,7 @@ impl PacketRing {
     /// # Errors
     /// [`RtError::Ring`] when the ring or the socket is broken.
     pub fn wait(&mut self, until: Option<Duration>, still_idle: impl FnOnce() -> bool) -> Result<Wake> {
-        if self.filled.is_empty() {
+        if self.filled.is_empty() && !self.is_readable {
             self.bell_heard = false;
             self.bell.park();
             let wake = if still_idle() { self.sleep(until) } else { Ok(Wake::Busy) };
@@ -53,7 +53,7 @@ impl PacketRing {
         self.reap()?;
         self.slots_freed = false;
         loop {
-            if !self.filled.is_empty() {
+            if !self.filled.is_empty() || self.is_readable {
                 return Ok(Wake::Datagram);
             }
             if self.bell_heard {
