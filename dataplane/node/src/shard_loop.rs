@@ -378,3 +378,6 @@ impl ShardLoop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,7 +80,7 @@ impl ShardPlan {
         Ok(ShardStarted { handle, ready, doorbells })
     }
 
-    fn bring_up(
+    pub(crate) fn bring_up(
         &self,
         socket: UdpSocket,
         mut link: AgentLink,

@@ -197,6 +197,12 @@ impl StorageLink {
         }
     }
 
+    /// How many answers have come, figures included.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.reports.len()
+    }
+
     /// Whether [`Self::poll_done`] has nothing to say.
     pub(crate) fn is_quiet(&self) -> bool {
         self.reports.is_empty()

@@ -153,3 +153,18 @@ fn a_failed_call_is_taken_for_success() {
         assert!(read_back(&mut disk).is_ok());
     }
 }
+
+#[test]
+fn a_batch_grows_with_all_that_waits() {
+    let mut log = Log::new();
+    while log.try_op(1_000).is_ok() {}
+    let waiting = log.writer.queue_bytes();
+    assert!(waiting > 2 * config().batch_bytes_max, "{waiting}");
+    let mut batches = 0;
+    while let Some(write) = log.write() {
+        assert!(write.at.bytes <= config().batch_bytes_max, "{:?}", write.at);
+        log.sync(write);
+        batches += 1;
+    }
+    assert!(batches > 2);
+}
