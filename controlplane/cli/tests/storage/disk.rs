@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::Dev;
+use crate::support::{Dev, alone_with_disks};
 
 /// Documents are stored, and trimmed out of the log, while a test lasts.
 const CONFIG: &str = "[gateway.anonymous]\nenabled = true\naccess = \"write\"\n\
@@ -100,6 +100,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn a_log_that_cannot_be_written_acknowledges_an_edit() {
+    let _alone = alone_with_disks();
     let dir = tempfile::tempdir().unwrap();
     let (config, data_dir) = (configured(dir.path()), dir.path().join("data"));
     let Some(disk) = Disk::that_fails(&data_dir, &dir.path().join("image")) else {
@@ -124,6 +125,7 @@ fn a_log_that_cannot_be_written_acknowledges_an_edit() {
 
 #[test]
 fn a_store_that_cannot_be_written_keeps_an_edit_from_being_taken() {
+    let _alone = alone_with_disks();
     let dir = tempfile::tempdir().unwrap();
     let (config, data_dir) = (configured(dir.path()), dir.path().join("data"));
     let store = data_dir.join("node/shard-000/store");

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::disk::{assert_kept, edit, wait_until};
-use crate::support::Dev;
+use crate::support::{Dev, alone_with_disks};
 
 const IN_CHILD: &str = "AETHERFLOW_TEST_OWN_DISKS";
 const DISK_BYTES: u64 = 96 << 20;
@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test of this module again, in a process that may mount what nobody else sees.
 fn with_own_disks(child: &str) {
+    let _alone = alone_with_disks();
     let unshare = |arguments: &[&str]| {
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount"]).args(arguments).env(IN_CHILD, "1");

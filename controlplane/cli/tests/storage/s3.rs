@@ -132,7 +132,7 @@ fn an_object_store_that_refuses_or_fails_is_not_named_or_leaves_a_backup_that_pa
 
     // Longer than anybody tries again.
     let dev = start(&server, SECRET, &config, &dir.path().join("second"));
-    server.bucket.lock().unwrap().broken_uploads = Some(("parts/00000000".to_owned(), u32::MAX));
+    server.bucket.lock().unwrap().broken_uploads = Some(("manifest.json".to_owned(), u32::MAX));
     let (status, told) = create(&server, &dev);
     assert_eq!((status, &told["code"]), (2, &Value::from("backup-failed")), "{told}");
     assert!(server.answered("PUT", 500) > 1, "it was not tried again");

@@ -13,6 +13,13 @@ use yrs::{Doc, GetString, ReadTxn, StateVector, Text, Transact, Update};
 /// The program under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_aetherflow");
 
+/// Held by whoever mounts: a name space that is made meanwhile keeps what is mounted elsewhere from being unmounted.
+pub(crate) fn alone_with_disks() -> fs::File {
+    let lock = fs::File::create(std::env::temp_dir().join("aetherflow-test-disks.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
 /// A running `aetherflow dev`; killed when dropped.
 pub(crate) struct Dev {
     child: Child,

@@ -26,6 +26,9 @@ const NO_DISK: [i32; 3] = [1, 77, 127];
 
 /// Runs a test of this module in a process of its own, in which `dir` is a small disk; nobody need be root for that.
 fn with_disk(child: &str) {
+    // A name space keeps what others have mounted from being unmounted: they wait, too.
+    let lock = File::create(std::env::temp_dir().join("aetherflow-test-disks.lock")).expect("a lock");
+    lock.lock().expect("a lock");
     let dir = tempdir().expect("a directory");
     let script = format!("mount -t tmpfs -o size={DISK_BYTES} disk \"$0\" || exit 77; exec \"$@\"");
     let status = Command::new("unshare")
