@@ -117,8 +117,12 @@ fn a_backup_taken_under_writes_lacks_an_acknowledged_edit_or_passes_when_it_is_d
         std::thread::yield_now();
     }
     let before = writers.acknowledged();
+    // As if the log's thread were making it just now.
+    let unfinished = dir.path().join("first/node/shard-000/segment-0000009999.log.new");
+    fs::write(&unfinished, b"").unwrap();
     let (status, created) = aetherflow(KEY, &["backup", "create", "--node", admin(&dev), "--to", &place]);
     assert_eq!((status, &created["event"]), (0, &Value::from("created")), "{created}");
+    assert!(unfinished.exists(), "a backup takes away what the log is about to use");
     let after = writers.acknowledged();
     writers.end();
     assert!(after.len() > before.len(), "nobody wrote meanwhile");

@@ -112,8 +112,9 @@ impl Copy<'_> {
     /// The segments up to `end`; beyond it there may be half a write.
     async fn log(&mut self, shard: usize, end: LogEnd) -> Result<(), String> {
         let dir = self.admin.log_dirs[shard].clone();
-        let segments =
-            LogDir::open(&dir).and_then(|dir| dir.segments()).map_err(|error| error.to_string())?;
+        // Only looked at: what is unfinished in it is being made.
+        let (reader, _) = LogDir::reader(&dir);
+        let segments = reader.segments().map_err(|error| error.to_string())?;
         let mut is_first = true;
         for segment in segments.into_iter().filter(|segment| *segment <= end.0) {
             let path = dir.join(wal::segment_file_name(segment));
