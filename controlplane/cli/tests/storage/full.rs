@@ -35,7 +35,7 @@ fn with_own_disks(child: &str) {
     };
     if !unshare(&["true"]).is_ok_and(|status| status.success()) {
         // Past what the test's runner keeps to itself.
-        writeln!(std::io::stderr(), "SKIPPED {child}: no `unshare`, or no user namespaces").unwrap();
+        writeln!(std::io::stderr(), "SKIPPED {child}: no `unshare`, or no user namespaces").expect("stderr");
         return;
     }
     let own = std::env::current_exe().unwrap();

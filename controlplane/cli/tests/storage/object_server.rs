@@ -211,7 +211,8 @@ fn list(request: &Request, bucket: &mut Bucket) -> String {
         };
         text.push_str(&shown);
     }
-    if let Some((last, _)) = entries.iter().take(PAGE_ENTRIES).last().filter(|_| entries.len() > PAGE_ENTRIES)
+    if let Some((last, _)) =
+        entries.iter().take(PAGE_ENTRIES).next_back().filter(|_| entries.len() > PAGE_ENTRIES)
     {
         let _ = write!(text, "<NextContinuationToken>{last}</NextContinuationToken>");
     }
