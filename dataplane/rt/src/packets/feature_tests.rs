@@ -16,8 +16,11 @@ use crate::socket::{get_int, set_int};
 /// A flag of a receive that no kernel knows.
 const UNKNOWN_FLAG: u16 = 1 << 14;
 
+/// A feature's name, and a ring without it.
+type Absence = (&'static str, fn() -> PacketRing);
+
 /// Each feature, and how it is taken from a ring in the way in which it is missing elsewhere.
-const ABSENCES: [(&str, fn() -> PacketRing); 9] = [
+const ABSENCES: [Absence; 9] = [
     ("deferred_completions", || {
         let (config, completions) = (large(), large().completions());
         let made = make_as(&[Flavor::Cooperative], completions).expect("Linux 5.19 and later have it");
