@@ -77,7 +77,7 @@ fn a_backup_in_an_object_store_is_not_listed_verified_or_restored() {
         assert_eq!(dev.write(&format!("doc-{document}"), document, &format!("<{document}>")).0, 200);
     }
     // A server that stumbles twice over one part is no reason to give up.
-    server.bucket.lock().unwrap().broken_uploads = Some(("parts/00000001".to_owned(), 2));
+    server.bucket.lock().unwrap().broken_uploads = Some(("parts/00000000".to_owned(), 2));
     let (status, created) = create(&server, &dev);
     assert_eq!((status, &created["event"]), (0, &Value::from("created")), "{created}");
     assert_eq!(server.answered("PUT", 500), 2, "nothing was broken off");
