@@ -48,35 +48,27 @@ impl LogWrites {
     pub(super) fn handle_write_failed(&mut self, result: i32) {
         self.end(|write| {
             let (path, offset, len) = (write.file.path().to_owned(), write.offset, write.bytes);
-            match usize::try_from(result) {
+            Err(match usize::try_from(result) {
                 Ok(written) => RtError::ShortWrite { path, offset, len, written },
                 Err(_) => RtError::File { what: "write", path, source: errno(result) },
-            }
+            })
         });
     }
 
     /// The kernel's answer to the sync: all that was written is durable, or nobody knows what is.
     pub(super) fn handle_synced(&mut self, result: i32) {
-        if result == -libc::ECANCELED && self.in_flight.is_none() {
-            return;
-        }
-        match result {
-            0.. => {
-                let write = self.in_flight.take();
-                self.ended = write.map(|write| (write.buffer, Ok(())));
-            }
-            _ => self.end(|write| RtError::File {
-                what: "sync",
-                path: write.file.path().to_owned(),
-                source: errno(result),
-            }),
-        }
+        self.end(|write| {
+            let failed =
+                || RtError::File { what: "sync", path: write.file.path().to_owned(), source: errno(result) };
+            if result < 0 { Err(failed()) } else { Ok(()) }
+        });
     }
 
-    fn end(&mut self, why: impl FnOnce(&InFlight) -> RtError) {
+    /// Ends the write in flight. There is none when a sync is cancelled behind a write that has failed.
+    fn end(&mut self, how: impl FnOnce(&InFlight) -> Result<()>) {
         if let Some(write) = self.in_flight.take() {
-            let error = why(&write);
-            self.ended = Some((write.buffer, Err(error)));
+            let ended = how(&write);
+            self.ended = Some((write.buffer, ended));
         }
     }
 
